@@ -1,0 +1,327 @@
+//! What is known about a call, as values that can be decided on and recorded.
+//!
+//! Owns the facts of a call before it runs (`CallFacts`), of how it ended (`OutcomeFacts`), and the two traits by
+//! which `audit` reads them from things it does not know: a `Subject` opens an entry, a `Reply` closes it. Must
+//! never hold a body, a credential or a secret.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixNanos;
+use crate::digest::Digest;
+use crate::id::{CellId, RequestId};
+
+macro_rules! names {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)* }
+
+        impl $name {
+            /// The whole list.
+            pub const ALL: &'static [$name] = &[$($name::$variant,)*];
+
+            /// The name in records, problems and policies.
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+names! {
+    /// How durably a call is recorded before it takes effect.
+    Level {
+        /// Intent durable before the guest's first instruction, outcome before the answer.
+        Strict = "strict",
+        /// Intent durable before the first effect, outcome before the answer.
+        Standard = "standard",
+        /// Queued only, bounded; what is lost leaves a gap record.
+        Relaxed = "relaxed",
+    }
+}
+
+#[expect(
+    clippy::derivable_impls,
+    reason = "the list macro makes the enum, so the default cannot be an attribute on it"
+)]
+impl Default for Level {
+    fn default() -> Self {
+        Self::Standard
+    }
+}
+
+names! {
+    /// Version of TLS the call came in by.
+    TlsVersion {
+        /// TLS 1.2.
+        Tls12 = "1.2",
+        /// TLS 1.3.
+        Tls13 = "1.3",
+    }
+}
+
+names! {
+    /// What kind of being a principal is.
+    PrincipalKind {
+        /// A person, known by an issuer's token.
+        User = "user",
+        /// A machine, known by an API key.
+        ServiceAccount = "service_account",
+        /// Nobody in particular, on a public route.
+        Anonymous = "anonymous",
+    }
+}
+
+names! {
+    /// What a principal showed to be believed.
+    CredentialKind {
+        /// A signed token.
+        Jwt = "jwt",
+        /// An API key.
+        ApiKey = "api_key",
+        /// Nothing.
+        None = "none",
+    }
+}
+
+names! {
+    /// Who is answerable for a status.
+    Origin {
+        /// Cofferdam itself.
+        Platform = "platform",
+        /// The tenant's function.
+        Function = "function",
+    }
+}
+
+names! {
+    /// How a call ended.
+    Ending {
+        /// An answer was given in full.
+        Answered = "answered",
+        /// Refused before anything ran.
+        Refused = "refused",
+        /// The guest trapped.
+        Trapped = "trapped",
+        /// The guest returned without an answer, or with an unusable one.
+        NoAnswer = "no_answer",
+        /// CPU time used up.
+        CpuExhausted = "cpu_exhausted",
+        /// Wall time used up.
+        WallExceeded = "wall_exceeded",
+        /// Memory used up.
+        MemoryExhausted = "memory_exhausted",
+        /// Answer larger than allowed.
+        ResponseTooLarge = "response_too_large",
+        /// The cell died.
+        CellLost = "cell_lost",
+        /// No cell could be had.
+        Unavailable = "unavailable",
+        /// Too many calls at once.
+        Overloaded = "overloaded",
+        /// The client went away.
+        ClientGone = "client_gone",
+        /// The entry was dropped without a close: a defect of ours, made visible.
+        Abandoned = "abandoned",
+        /// The platform failed.
+        PlatformFailed = "platform_failed",
+        /// Not known: the node died in between. Written by recovery only.
+        Unknown = "unknown",
+    }
+}
+
+names! {
+    /// How well a cell is jailed on this host.
+    Isolation {
+        /// Every layer the design asks for.
+        Full = "full",
+        /// Namespaces, no_new_privs and seccomp; something else is missing.
+        Reduced = "reduced",
+        /// Less than that.
+        Minimal = "minimal",
+    }
+}
+
+/// What surrounds a call, taken from the connection and the request before anyone is identified.
+#[derive(Debug, Clone)]
+pub struct Circumstances {
+    /// The call's id.
+    pub request: RequestId,
+    /// When its head was complete.
+    pub at: UnixNanos,
+    /// Address of the peer.
+    pub source: IpAddr,
+    /// TLS version of the connection.
+    pub tls: TlsVersion,
+    /// Method, upper case.
+    pub method: Arc<str>,
+    /// Host, lower case, without port.
+    pub host: Arc<str>,
+    /// Path as routed and decided on: canonical, without query.
+    pub path: Arc<str>,
+}
+
+/// A principal as the log names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrincipalFacts {
+    /// Kind of being.
+    pub kind: PrincipalKind,
+    /// Subject within its issuer, or id of its key's account. `anonymous` for nobody.
+    pub id: String,
+    /// Issuer that vouches for it; absent for keys and for nobody.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub issuer: Option<String>,
+    /// Tenant it belongs to; absent for nobody.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tenant: Option<String>,
+    /// What it showed.
+    pub credential: CredentialKind,
+    /// Which credential: `jti` or key id, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub credential_id: Option<String>,
+}
+
+/// A decision as the log names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionFacts {
+    /// `allow`, `explicit_deny`, `implicit_deny`, `policy_error`.
+    pub outcome: String,
+    /// Tier that settled it: `platform` or `tenant`.
+    pub tier: String,
+    /// Policies that determined it.
+    pub policies: Vec<String>,
+    /// SHA-256 of the tier's policy set.
+    pub policy_set: Digest,
+}
+
+/// Everything known of a call before it runs. One flat piece so that a record can be read by eye.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallFacts {
+    /// The call's id.
+    pub request: RequestId,
+    /// When its head was complete.
+    pub at: UnixNanos,
+    /// Address of the peer.
+    pub source: IpAddr,
+    /// TLS version.
+    pub tls: TlsVersion,
+    /// Method.
+    pub method: Arc<str>,
+    /// Host.
+    pub host: Arc<str>,
+    /// Canonical path, without query.
+    pub path: Arc<str>,
+    /// Tenant it happens in; absent where routing never got that far.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tenant: Option<String>,
+    /// Action; absent where routing never got that far.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub action: Option<String>,
+    /// Resource id.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub resource: Option<String>,
+    /// Route id.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub route: Option<String>,
+    /// Function version.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub version: Option<String>,
+    /// Digest of the component.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub component: Option<Digest>,
+    /// What a change changes, beyond action and resource.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub detail: Option<String>,
+    /// Who asked; absent where nobody was identified yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub principal: Option<PrincipalFacts>,
+    /// What was decided; absent where nothing was yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub decision: Option<DecisionFacts>,
+}
+
+impl CallFacts {
+    /// The facts of a call of which only the circumstances are known.
+    pub fn of(circumstances: &Circumstances) -> Self {
+        Self {
+            request: circumstances.request.clone(),
+            at: circumstances.at,
+            source: circumstances.source,
+            tls: circumstances.tls,
+            method: circumstances.method.clone(),
+            host: circumstances.host.clone(),
+            path: circumstances.path.clone(),
+            tenant: None,
+            action: None,
+            resource: None,
+            route: None,
+            version: None,
+            component: None,
+            detail: None,
+            principal: None,
+            decision: None,
+        }
+    }
+}
+
+/// What a call used. Filled from what the cell reports and what the gateway saw itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// CPU time of the guest and the host calls it made, microseconds.
+    pub cpu_us: u64,
+    /// Wall time from hand-over to the end, microseconds.
+    pub wall_us: u64,
+    /// Largest sum of the instance's memories and tables, bytes.
+    pub memory_bytes: u64,
+    /// Request body, bytes.
+    pub bytes_in: u64,
+    /// Answer body, bytes.
+    pub bytes_out: u64,
+    /// Log lines written, bytes.
+    pub log_bytes: u64,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeFacts {
+    /// HTTP status answered.
+    pub status: u16,
+    /// Who is answerable for it.
+    pub origin: Origin,
+    /// How it ended.
+    pub ending: Ending,
+    /// Stable code of the refusal or failure, as the problem document gives it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<String>,
+    /// What it used.
+    pub usage: Usage,
+    /// SHA-256 of the answer's body, where it was held whole.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub body: Option<Digest>,
+    /// Whether the body follows in a stream, with a closing record at its end.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub streamed: bool,
+    /// Cell that ran it, and the how-manieth call it was there.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cell: Option<(CellId, u64)>,
+    /// How well that cell was jailed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub isolation: Option<Isolation>,
+}
+
+/// Something an audit entry can be opened for: a permit, or a denial.
+pub trait Subject {
+    /// Everything known so far.
+    fn facts(&self) -> CallFacts;
+    /// How durably it must be recorded before it takes effect.
+    fn level(&self) -> Level;
+}
+
+/// Something an audit entry can be closed with: an answer about to be given.
+pub trait Reply {
+    /// How the call ended.
+    fn outcome(&self) -> OutcomeFacts;
+}

@@ -1,0 +1,38 @@
+//! What a tenant declares about a function, apart from its code.
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::FunctionLimits;
+
+/// When a cell is replaced by a fresh one. Whichever comes first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recycle {
+    /// After this many calls.
+    pub after_calls: u64,
+    /// After this long, whatever it did.
+    pub after_seconds: u64,
+    /// After this long without a call.
+    pub idle_seconds: u64,
+}
+
+impl Default for Recycle {
+    fn default() -> Self {
+        Self { after_calls: 10_000, after_seconds: 600, idle_seconds: 60 }
+    }
+}
+
+/// A function's settings. A published version carries the settings of its moment; changing them makes the next
+/// cell differ, never a running one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FunctionSettings {
+    /// What one call may use.
+    pub limits: FunctionLimits,
+    /// When cells are replaced.
+    pub recycle: Recycle,
+    /// Plain environment entries.
+    pub env: std::collections::BTreeMap<String, String>,
+    /// Names of the secrets that become environment entries. Values live in the vault.
+    pub secrets: Vec<String>,
+}

@@ -1,0 +1,148 @@
+//! Every limit in one place, unit in its name, with what happens at it.
+//!
+//! `Limits` is the node's; `FunctionLimits` a function's own, under the node's ceiling. Must never be scattered: a
+//! number that bounds untrusted input belongs here.
+
+use serde::{Deserialize, Serialize};
+
+/// A token bucket: `per_second` on average, `burst` at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Sustained requests per second, at least 1.
+    pub per_second: u32,
+    /// Requests that may come at once, at least 1.
+    pub burst: u32,
+}
+
+macro_rules! limits {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+limits! {
+    /// What one node accepts before it says no. Defaults suit a machine of two cores and a few GiB.
+    Limits {
+        /// Open connections in all; further ones are closed at accept.
+        connections: usize = 4096,
+        /// Open connections of one address (/32) or network (/64); further ones are closed at accept.
+        connections_per_source: usize = 512,
+        /// TLS handshakes under way at once; further ones wait in the accept queue.
+        handshakes: usize = 64,
+        /// A handshake longer than this is cut.
+        handshake_ms: u64 = 10_000,
+        /// A head that takes longer than this is cut.
+        head_ms: u64 = 10_000,
+        /// A request body that brings no byte for this long is cut with 408.
+        body_idle_ms: u64 = 10_000,
+        /// A client that takes no byte of its answer for this long is cut.
+        write_idle_ms: u64 = 15_000,
+        /// A connection without a request under way for this long is closed.
+        idle_ms: u64 = 75_000,
+        /// Bytes of all header fields of a request; above: 431.
+        header_bytes: usize = 32 * 1024,
+        /// Number of header fields of a request; above: 431.
+        header_count: usize = 100,
+        /// Bytes of the request target; above: 414.
+        uri_bytes: usize = 8 * 1024,
+        /// Bytes of a request body unless the route says less; above: 413.
+        body_bytes: u64 = 8 * 1024 * 1024,
+        /// Bytes of an uploaded component; above: 413.
+        component_bytes: u64 = 64 * 1024 * 1024,
+        /// Streams of one HTTP/2 connection at once.
+        h2_streams: u32 = 100,
+        /// Requests one connection may carry before it is closed.
+        requests_per_connection: u64 = 100_000,
+        /// Calls under way at once on the node; above: 503 with `Retry-After`.
+        calls: usize = 4096,
+        /// Time a drain waits for calls under way before it cuts them.
+        drain_ms: u64 = 20_000,
+        /// Keys the rate limiter remembers; past it the oldest state is replaced by a conservative one.
+        limiter_keys: usize = 65_536,
+        /// Requests of one source address (/32, /64).
+        per_source: Rate = Rate { per_second: 500, burst: 1000 },
+        /// Requests of one authenticated principal.
+        per_principal: Rate = Rate { per_second: 500, burst: 1000 },
+        /// Requests of one tenant, all principals together.
+        per_tenant: Rate = Rate { per_second: 2000, burst: 4000 },
+        /// Bytes of a bearer token or API key; above: 401.
+        credential_bytes: usize = 8 * 1024,
+        /// Answers up to this size are held until their one record is durable; larger ones stream.
+        buffered_answer_bytes: usize = 64 * 1024,
+        /// Cells alive at once.
+        cells: usize = 256,
+        /// Blank, jailed cells kept waiting.
+        blank_cells: usize = 2,
+        /// Compiles under way at once.
+        compiles: usize = 1,
+    }
+}
+
+limits! {
+    /// What one call of a function may use. Each is enforced in the cell, and again outside it.
+    FunctionLimits {
+        /// Linear memories and tables of one instance, in bytes, summed. Beyond: the growth fails or the call ends
+        /// with `memory_exhausted`.
+        memory_bytes: u64 = 64 * 1024 * 1024,
+        /// CPU time of one call. Beyond: `cpu_exhausted`.
+        cpu_ms: u64 = 1_000,
+        /// Wall time of one call until its last byte. Beyond: `wall_exceeded`.
+        wall_ms: u64 = 10_000,
+        /// Calls under way at once in all cells of the function. Beyond: 429.
+        concurrency: u32 = 64,
+        /// Bytes of a request body.
+        request_bytes: u64 = 8 * 1024 * 1024,
+        /// Bytes of an answer's body. Beyond: the answer is cut and recorded so.
+        response_bytes: u64 = 32 * 1024 * 1024,
+        /// Bytes of an answer's header fields, summed.
+        response_header_bytes: u32 = 32 * 1024,
+        /// Bytes of log one call may write; the rest is counted and dropped.
+        log_bytes: u64 = 64 * 1024,
+        /// Cells this function may have at once.
+        cells: u32 = 2,
+    }
+}
+
+impl FunctionLimits {
+    /// The lower of each limit of `self` and `ceiling`.
+    pub fn under(&self, ceiling: &Self) -> Self {
+        Self {
+            memory_bytes: self.memory_bytes.min(ceiling.memory_bytes),
+            cpu_ms: self.cpu_ms.min(ceiling.cpu_ms),
+            wall_ms: self.wall_ms.min(ceiling.wall_ms),
+            concurrency: self.concurrency.min(ceiling.concurrency),
+            request_bytes: self.request_bytes.min(ceiling.request_bytes),
+            response_bytes: self.response_bytes.min(ceiling.response_bytes),
+            response_header_bytes: self.response_header_bytes.min(ceiling.response_header_bytes),
+            log_bytes: self.log_bytes.min(ceiling.log_bytes),
+            cells: self.cells.min(ceiling.cells),
+        }
+    }
+
+    /// The most a tenant may ask for, unless the operator's configuration says otherwise.
+    pub fn ceiling() -> Self {
+        Self {
+            memory_bytes: 512 * 1024 * 1024,
+            cpu_ms: 30_000,
+            wall_ms: 60_000,
+            concurrency: 512,
+            request_bytes: 64 * 1024 * 1024,
+            response_bytes: 256 * 1024 * 1024,
+            response_header_bytes: 64 * 1024,
+            log_bytes: 1024 * 1024,
+            cells: 8,
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! The closed list of what anyone can ask of Cofferdam.
+//!
+//! An operation names its action, its tenant and the one resource it touches; `authz` decides on exactly that and
+//! wraps the very value in a permit, so what was allowed is what is done. Must never gain a catch-all variant.
+
+use crate::digest::Digest;
+use crate::facts::Level;
+use crate::function::FunctionSettings;
+use crate::id::{FunctionId, KeyId, RouteId, TenantId, VersionId, platform_tenant};
+use crate::limits::FunctionLimits;
+use crate::route::RouteSpec;
+use crate::secret::SecretValue;
+use std::sync::Arc;
+
+macro_rules! actions {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Every action there is, as policies and the log name it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+        pub enum Action { $($(#[$doc])* $name,)* }
+
+        impl Action {
+            /// The whole catalogue.
+            pub const ALL: &'static [Action] = &[$(Action::$name,)*];
+
+            /// The name in policies and records.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Action::$name => stringify!($name),)* }
+            }
+        }
+    };
+}
+
+actions! {
+    /// Call a function.
+    Invoke,
+    /// Make a tenant. On the platform.
+    CreateTenant,
+    /// See which tenants there are. On the platform.
+    ListTenants,
+    /// See a tenant's functions, routes, members and policies.
+    ReadTenant,
+    /// Give a subject roles in a tenant.
+    PutMember,
+    /// Take a subject's roles away.
+    RemoveMember,
+    /// Create a function or change its settings.
+    PutFunction,
+    /// Upload a component and make it the function's current version.
+    PublishVersion,
+    /// Remove a function with its versions, secrets and routes.
+    RemoveFunction,
+    /// Replace the routes of one app.
+    PutRoutes,
+    /// Write a policy.
+    PutPolicy,
+    /// Remove a policy.
+    RemovePolicy,
+    /// Set a secret. No action ever returns one.
+    PutSecret,
+    /// See names and ages of secrets.
+    ListSecrets,
+    /// Remove a secret.
+    RemoveSecret,
+    /// Create an API key.
+    CreateKey,
+    /// See ids and ages of API keys.
+    ListKeys,
+    /// Revoke an API key.
+    RevokeKey,
+    /// Read a function's logs.
+    ReadLogs,
+}
+
+/// What an operation touches. Becomes the resource of the policy decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resource {
+    /// The installation itself.
+    Platform,
+    /// A tenant as a whole.
+    Tenant(TenantId),
+    /// A function of a tenant, with the name policies know it by.
+    Function {
+        /// Which.
+        id: FunctionId,
+        /// Its name.
+        name: Arc<str>,
+    },
+}
+
+impl Resource {
+    /// The id as text; `platform` for the platform.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Platform => "platform",
+            Self::Tenant(id) => id.as_str(),
+            Self::Function { id, .. } => id.as_str(),
+        }
+    }
+}
+
+/// Something that can be asked for, decided on and recorded.
+pub trait Operation {
+    /// The action.
+    fn action(&self) -> Action;
+    /// The tenant it happens in; the platform's own for what belongs to none.
+    fn tenant(&self) -> TenantId;
+    /// What it touches.
+    fn resource(&self) -> Resource;
+    /// How durably it must be recorded before it takes effect.
+    fn level(&self) -> Level {
+        Level::Strict
+    }
+    /// The route that led to it, where one did.
+    fn route(&self) -> Option<&RouteId> {
+        None
+    }
+    /// Whether callers without a credential may be considered at all.
+    fn public(&self) -> bool {
+        false
+    }
+    /// The version and component digest it would run.
+    fn version(&self) -> Option<(&VersionId, Digest)> {
+        None
+    }
+    /// What a reader of the log should know of a change beyond action and resource. Never a secret.
+    fn detail(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Call a function: resolved by the router to exactly one version. Cheap to clone the ids of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invoke {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which function.
+    pub function: FunctionId,
+    /// Its name, which policies may speak of.
+    pub function_name: Arc<str>,
+    /// Which version of it.
+    pub version: VersionId,
+    /// Digest of the component.
+    pub component: Digest,
+    /// The route that matched; none for a direct invocation by name.
+    pub route: Option<RouteId>,
+    /// Whether the route was declared public.
+    pub public: bool,
+    /// How durably the call is recorded before it takes effect.
+    pub audit: Level,
+    /// What the call may use, already under every ceiling.
+    pub limits: Arc<FunctionLimits>,
+}
+
+impl Operation for Invoke {
+    fn action(&self) -> Action {
+        Action::Invoke
+    }
+
+    fn tenant(&self) -> TenantId {
+        self.tenant.clone()
+    }
+
+    fn resource(&self) -> Resource {
+        Resource::Function { id: self.function.clone(), name: self.function_name.clone() }
+    }
+
+    fn level(&self) -> Level {
+        self.audit
+    }
+
+    fn route(&self) -> Option<&RouteId> {
+        self.route.as_ref()
+    }
+
+    fn public(&self) -> bool {
+        self.public
+    }
+
+    fn version(&self) -> Option<(&VersionId, Digest)> {
+        Some((&self.version, self.component))
+    }
+}
+
+/// A function as a management operation names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionRef {
+    /// Which.
+    pub id: FunctionId,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+/// Change or read what exists. Carries everything the change needs, so that the permit does too.
+pub enum Manage {
+    /// Make a tenant.
+    CreateTenant {
+        /// Its name.
+        name: String,
+    },
+    /// List tenants.
+    ListTenants,
+    /// Describe a tenant.
+    ReadTenant {
+        /// Which.
+        tenant: TenantId,
+    },
+    /// Give a subject exactly these roles.
+    PutMember {
+        /// Where.
+        tenant: TenantId,
+        /// Subject as its issuer names it.
+        subject: String,
+        /// All the roles it shall have.
+        roles: Vec<String>,
+    },
+    /// Take all roles of a subject.
+    RemoveMember {
+        /// Where.
+        tenant: TenantId,
+        /// Subject as its issuer names it.
+        subject: String,
+    },
+    /// Create a function (id minted by the router) or change its settings.
+    PutFunction {
+        /// Which, new or existing.
+        function: FunctionRef,
+        /// The settings it shall have.
+        settings: FunctionSettings,
+    },
+    /// Make an uploaded component the current version.
+    PublishVersion {
+        /// Of which function.
+        function: FunctionRef,
+        /// Digest of the component's bytes.
+        component: Digest,
+        /// Their number.
+        component_bytes: u64,
+    },
+    /// Remove a function.
+    RemoveFunction {
+        /// Which.
+        function: FunctionRef,
+    },
+    /// Replace the routes of one app.
+    PutRoutes {
+        /// Where.
+        tenant: TenantId,
+        /// Name of the app that owns them.
+        app: String,
+        /// All its routes.
+        routes: Vec<RouteSpec>,
+    },
+    /// Write a policy.
+    PutPolicy {
+        /// Where.
+        tenant: TenantId,
+        /// Its name.
+        name: String,
+        /// Cedar text.
+        text: String,
+    },
+    /// Remove a policy.
+    RemovePolicy {
+        /// Where.
+        tenant: TenantId,
+        /// Its name.
+        name: String,
+    },
+    /// Set a secret of a function.
+    PutSecret {
+        /// Of which function.
+        function: FunctionRef,
+        /// Its name, which is the environment entry's.
+        name: String,
+        /// The value.
+        value: SecretValue,
+    },
+    /// List the secrets of a function.
+    ListSecrets {
+        /// Of which function.
+        function: FunctionRef,
+    },
+    /// Remove a secret.
+    RemoveSecret {
+        /// Of which function.
+        function: FunctionRef,
+        /// Which.
+        name: String,
+    },
+    /// Create an API key that acts as a service account.
+    CreateKey {
+        /// Where.
+        tenant: TenantId,
+        /// Name of the service account it stands for.
+        account: String,
+        /// Roles of that account.
+        roles: Vec<String>,
+        /// Seconds it is good for.
+        ttl_seconds: u64,
+    },
+    /// List API keys.
+    ListKeys {
+        /// Where.
+        tenant: TenantId,
+    },
+    /// Revoke an API key.
+    RevokeKey {
+        /// Which; names its tenant.
+        key: KeyId,
+    },
+    /// Read the newest log lines of a function.
+    ReadLogs {
+        /// Of which function.
+        function: FunctionRef,
+        /// At most this many lines.
+        lines: usize,
+    },
+}
+
+impl Operation for Manage {
+    fn action(&self) -> Action {
+        match self {
+            Self::CreateTenant { .. } => Action::CreateTenant,
+            Self::ListTenants => Action::ListTenants,
+            Self::ReadTenant { .. } => Action::ReadTenant,
+            Self::PutMember { .. } => Action::PutMember,
+            Self::RemoveMember { .. } => Action::RemoveMember,
+            Self::PutFunction { .. } => Action::PutFunction,
+            Self::PublishVersion { .. } => Action::PublishVersion,
+            Self::RemoveFunction { .. } => Action::RemoveFunction,
+            Self::PutRoutes { .. } => Action::PutRoutes,
+            Self::PutPolicy { .. } => Action::PutPolicy,
+            Self::RemovePolicy { .. } => Action::RemovePolicy,
+            Self::PutSecret { .. } => Action::PutSecret,
+            Self::ListSecrets { .. } => Action::ListSecrets,
+            Self::RemoveSecret { .. } => Action::RemoveSecret,
+            Self::CreateKey { .. } => Action::CreateKey,
+            Self::ListKeys { .. } => Action::ListKeys,
+            Self::RevokeKey { .. } => Action::RevokeKey,
+            Self::ReadLogs { .. } => Action::ReadLogs,
+        }
+    }
+
+    fn tenant(&self) -> TenantId {
+        match self {
+            Self::CreateTenant { .. } | Self::ListTenants => platform_tenant(),
+            Self::ReadTenant { tenant }
+            | Self::PutMember { tenant, .. }
+            | Self::RemoveMember { tenant, .. }
+            | Self::PutRoutes { tenant, .. }
+            | Self::PutPolicy { tenant, .. }
+            | Self::RemovePolicy { tenant, .. }
+            | Self::CreateKey { tenant, .. }
+            | Self::ListKeys { tenant } => tenant.clone(),
+            Self::RevokeKey { key } => key.tenant(),
+            Self::PutFunction { function, .. }
+            | Self::PublishVersion { function, .. }
+            | Self::RemoveFunction { function }
+            | Self::PutSecret { function, .. }
+            | Self::ListSecrets { function }
+            | Self::RemoveSecret { function, .. }
+            | Self::ReadLogs { function, .. } => function.id.tenant(),
+        }
+    }
+
+    fn resource(&self) -> Resource {
+        match self {
+            Self::CreateTenant { .. } | Self::ListTenants => Resource::Platform,
+            Self::PutFunction { function, .. }
+            | Self::PublishVersion { function, .. }
+            | Self::RemoveFunction { function }
+            | Self::PutSecret { function, .. }
+            | Self::ListSecrets { function }
+            | Self::RemoveSecret { function, .. }
+            | Self::ReadLogs { function, .. } => {
+                Resource::Function { id: function.id.clone(), name: function.name.clone() }
+            }
+            _ => Resource::Tenant(self.tenant()),
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::CreateTenant { name } => Some(format!("name={name}")),
+            Self::PutMember { subject, roles, .. } => Some(format!("subject={subject} roles={}", roles.join(","))),
+            Self::RemoveMember { subject, .. } => Some(format!("subject={subject}")),
+            Self::PublishVersion { component, component_bytes, .. } => {
+                Some(format!("component={component} bytes={component_bytes}"))
+            }
+            Self::PutRoutes { app, routes, .. } => Some(format!("app={app} routes={}", routes.len())),
+            Self::PutPolicy { name, .. }
+            | Self::RemovePolicy { name, .. }
+            | Self::PutSecret { name, .. }
+            | Self::RemoveSecret { name, .. } => Some(format!("name={name}")),
+            Self::CreateKey { account, roles, ttl_seconds, .. } => {
+                Some(format!("account={account} roles={} ttl_seconds={ttl_seconds}", roles.join(",")))
+            }
+            Self::RevokeKey { key } => Some(format!("key={key}")),
+            Self::ListTenants
+            | Self::ReadTenant { .. }
+            | Self::PutFunction { .. }
+            | Self::RemoveFunction { .. }
+            | Self::ListSecrets { .. }
+            | Self::ListKeys { .. }
+            | Self::ReadLogs { .. } => None,
+        }
+    }
+}
