@@ -87,6 +87,22 @@ limits! {
         blank_cells: usize = 2,
         /// Compiles under way at once.
         compiles: usize = 1,
+        /// Compiles that may wait for their turn; further uploads are refused with 503.
+        queued_compiles: usize = 8,
+        /// A compile longer than this is killed.
+        compile_ms: u64 = 60_000,
+        /// Bytes of machine code one compile may give.
+        artifact_bytes: u64 = 512 * 1024 * 1024,
+        /// A cell that is not jailed, or has not loaded its version, after this long is killed.
+        cell_start_ms: u64 = 10_000,
+        /// Calls of one function that may wait for a cell; further ones get 429.
+        queued_calls: usize = 256,
+        /// A call that waited this long for a cell gets 429.
+        queue_ms: u64 = 5_000,
+        /// Bytes of a function's log file; one older file of the same size is kept.
+        log_file_bytes: u64 = 8 * 1024 * 1024,
+        /// Bytes of log one function may write per second, on average over some seconds; the rest is counted and dropped.
+        log_bytes_per_second: u64 = 256 * 1024,
     }
 }
 
@@ -145,4 +161,20 @@ impl FunctionLimits {
             cells: 8,
         }
     }
+}
+
+/// What one component may be made of. The compiler refuses more, and a cell's pool is sized by it.
+pub mod component {
+    /// Core instances.
+    pub const CORE_INSTANCES: u32 = 64;
+    /// Linear memories.
+    pub const MEMORIES: u32 = 4;
+    /// Tables.
+    pub const TABLES: u32 = 32;
+    /// Tables of one module.
+    pub const TABLES_PER_MODULE: u32 = 4;
+    /// Elements a table may start with or grow to.
+    pub const TABLE_ELEMENTS: u64 = 100_000;
+    /// Imports.
+    pub const IMPORTS: u64 = 256;
 }

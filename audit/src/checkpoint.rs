@@ -1,0 +1,201 @@
+//! Signed statements of how many records there are and what their root is (C2SP `tlog-checkpoint`).
+//!
+//! Owns the newest one in `checkpoint`, those kept for good in `checkpoints`, and reading both back. Must never be
+//! asked to sign for records that are not durable yet.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::error::VerifyError;
+use crate::signer::{SIGNATURE_MARK, Signer, Verifier};
+use crate::storage::{Storage, StoredFile};
+use crate::tree::Hash;
+
+/// File of the newest checkpoint, replaced as a whole.
+pub(crate) const NEWEST: &str = "checkpoint";
+/// File of those kept for good, each followed by a blank line.
+pub(crate) const HISTORY: &str = "checkpoints";
+const TEMPORARY: &str = "checkpoint.tmp";
+/// Base64 of key id and signature.
+const SIGNATURE_BYTES: usize = 92;
+
+/// What a checkpoint signs for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub(crate) size: u64,
+    pub(crate) root: Hash,
+    /// File and offset it was read from.
+    file: &'static str,
+    offset: u64,
+}
+
+/// All checkpoints of a log.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints {
+    /// By size, ascending.
+    pub(crate) all: Vec<Checkpoint>,
+    /// Size of the newest; none when the log's first opening did not get that far.
+    pub(crate) newest: Option<u64>,
+    /// Number of bytes of the history that are whole notes.
+    pub(crate) history_bytes: u64,
+    /// Bytes after those: a note whose writing was cut short.
+    pub(crate) torn_bytes: u64,
+}
+
+impl Checkpoints {
+    /// Reads every checkpoint.
+    pub(crate) fn read(dir: &Path, verifier: &Verifier) -> Result<Self, VerifyError> {
+        // The newest is read first: one kept in the meantime is then one more, not one missing.
+        let newest = read_file(&dir.join(NEWEST))?;
+        let history = read_file(&dir.join(HISTORY))?.unwrap_or_default();
+        let mut all = Vec::new();
+        let whole = read_history(&history, verifier, &mut all)?;
+        let newest = newest.map(|note| parse(&note, verifier, NEWEST, 0)).transpose()?;
+        let size = newest.as_ref().map(|checkpoint| checkpoint.size);
+        // The very first one is kept before it becomes the newest.
+        if size.is_none() && all.iter().any(|checkpoint| checkpoint.size > 0) {
+            return Err(bad(NEWEST, 0, "it is missing"));
+        }
+        all.extend(newest);
+        all.sort_by_key(|checkpoint| checkpoint.size);
+        for (one, other) in all.iter().zip(all.iter().skip(1)) {
+            if one.size == other.size && one.root != other.root {
+                return Err(bad(other.file, other.offset, "another checkpoint of its size has another root"));
+            }
+        }
+        let torn_bytes = history.len() as u64 - whole;
+        Ok(Self { all, newest: size, history_bytes: whole, torn_bytes })
+    }
+}
+
+/// Signs and writes checkpoints.
+pub(crate) struct Notary {
+    storage: Arc<dyn Storage>,
+    dir: PathBuf,
+    signer: Signer,
+    history: Box<dyn StoredFile>,
+    history_bytes: u64,
+}
+
+impl Notary {
+    /// Goes on after the history's last whole note; what follows is cut off.
+    pub(crate) fn open(storage: Arc<dyn Storage>, dir: &Path, signer: Signer, found: &Checkpoints) -> io::Result<Self> {
+        let path = dir.join(HISTORY);
+        let exists = path.try_exists()?;
+        let mut history = if exists { storage.open(&path)? } else { storage.create(&path)? };
+        if !exists {
+            storage.sync_dir(dir)?;
+        }
+        if found.torn_bytes > 0 {
+            history.set_len(found.history_bytes)?;
+            history.sync()?;
+        }
+        Ok(Self { storage, dir: dir.to_owned(), signer, history, history_bytes: found.history_bytes })
+    }
+
+    /// Makes the newest checkpoint; `keep` puts it into the history first.
+    pub(crate) fn publish(&mut self, size: u64, root: &Hash, keep: bool) -> io::Result<()> {
+        let note = self.signer.sign(&format!("{}\n{size}\n{}\n", self.signer.origin(), STANDARD.encode(root)));
+        if keep {
+            let kept = format!("{note}\n");
+            self.history.write_at(self.history_bytes, kept.as_bytes())?;
+            self.history.sync()?;
+            self.history_bytes += kept.len() as u64;
+        }
+        let temporary = self.dir.join(TEMPORARY);
+        let mut file = self.storage.create(&temporary)?;
+        file.write_at(0, note.as_bytes())?;
+        file.sync()?;
+        self.storage.rename(&temporary, &self.dir.join(NEWEST))?;
+        self.storage.sync_dir(&self.dir)
+    }
+}
+
+/// Reads whole notes into `into` and returns how many bytes they take.
+fn read_history(bytes: &[u8], verifier: &Verifier, into: &mut Vec<Checkpoint>) -> Result<u64, VerifyError> {
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let note = first_note(rest);
+        match note.map(|note| parse(note, verifier, HISTORY, at as u64)) {
+            Some(Ok(checkpoint)) => {
+                into.push(checkpoint);
+                at += note.map_or(0, <[u8]>::len) + 1;
+            }
+            // A write cut short leaves a beginning, or zeros; anything whole must be good.
+            Some(Err(error)) if !has_hole(rest) => return Err(error),
+            None if is_whole(rest, verifier) => return Err(bad(HISTORY, at as u64, "its lines are malformed")),
+            _ if holds_note(rest, verifier) => {
+                return Err(bad(HISTORY, at as u64, "it is damaged, later ones are not"));
+            }
+            _ => break,
+        }
+    }
+    Ok(at as u64)
+}
+
+/// The first note of a history: up to the blank line after its signatures, which is not part of it.
+fn first_note(bytes: &[u8]) -> Option<&[u8]> {
+    let blank = |from: usize| bytes.get(from..)?.windows(2).position(|pair| pair == b"\n\n").map(|at| from + at);
+    let signatures = blank(0)? + 2;
+    bytes.get(..=blank(signatures)?)
+}
+
+/// Whether part of a write never reached the disk. A single zero may be a changed byte; a note has none.
+fn has_hole(bytes: &[u8]) -> bool {
+    bytes.windows(8).any(|window| window == [0; 8])
+}
+
+/// Whether a note that cannot be parsed has all its bytes, and so was not cut short.
+fn is_whole(bytes: &[u8], verifier: &Verifier) -> bool {
+    let mark = SIGNATURE_MARK.as_bytes();
+    let signature = bytes.windows(mark.len()).position(|window| window == mark);
+    let least = mark.len() + verifier.name().len() + 1 + SIGNATURE_BYTES + 2;
+    !has_hole(bytes) && signature.is_some_and(|at| bytes.len() - at >= least)
+}
+
+/// Whether a good note begins anywhere after a line's end.
+fn holds_note(bytes: &[u8], verifier: &Verifier) -> bool {
+    let starts = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+    starts.filter_map(|at| bytes.get(at..)).any(|rest| {
+        rest.starts_with(verifier.name().as_bytes())
+            && first_note(rest).is_some_and(|note| parse(note, verifier, HISTORY, 0).is_ok())
+    })
+}
+
+fn parse(note: &[u8], verifier: &Verifier, file: &'static str, offset: u64) -> Result<Checkpoint, VerifyError> {
+    let refuse = |reason| bad(file, offset, reason);
+    let note = std::str::from_utf8(note).map_err(|_| refuse("it is not UTF-8"))?;
+    let text = verifier.open(note).map_err(refuse)?;
+    let mut lines = text.split('\n');
+    let (Some(origin), Some(size), Some(root), Some(""), None) =
+        (lines.next(), lines.next(), lines.next(), lines.next(), lines.next())
+    else {
+        return Err(refuse("it does not have three lines"));
+    };
+    if origin != verifier.name() {
+        return Err(refuse("it is of another log"));
+    }
+    let number = size.parse::<u64>().ok().filter(|number| number.to_string() == size);
+    let root = STANDARD.decode(root).ok().and_then(|root| Hash::try_from(root).ok());
+    match (number, root) {
+        (Some(size), Some(root)) => Ok(Checkpoint { size, root, file, offset }),
+        _ => Err(refuse("its size or root is malformed")),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Option<Vec<u8>>, VerifyError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(VerifyError::file(path)(error)),
+    }
+}
+
+fn bad(file: &'static str, offset: u64, reason: &'static str) -> VerifyError {
+    VerifyError::Checkpoint { file: file.to_owned(), offset, reason }
+}

@@ -1,0 +1,247 @@
+//! Entries: the record of a call from before it runs until after it ended.
+//!
+//! Owns `Entry`, `Closing` and `Recorded`, which exists nowhere else. Must never let an entry end without exactly
+//! one outcome, nor mint a `Recorded` for less than its level asks for.
+
+use std::fmt;
+
+use cofferdam_model::{CallFacts, Ending, Level, OutcomeFacts, Reply, RequestId, Subject};
+
+use crate::error::AuditError;
+use crate::log::Log;
+use crate::queue::Durable;
+use crate::record;
+
+/// Proof that the facts of this `T` are in the log, as durably as its level asks for.
+#[must_use]
+#[derive(Debug)]
+pub struct Recorded<T> {
+    value: T,
+    index: Option<u64>,
+}
+
+impl<T> Recorded<T> {
+    pub(crate) fn new(value: T, index: Option<u64>) -> Self {
+        Self { value, index }
+    }
+
+    /// What was recorded.
+    pub fn value(&self) -> &T {
+        &self.value
+    }
+
+    /// What was recorded, giving up the proof.
+    pub fn into_value(self) -> T {
+        self.value
+    }
+
+    /// Index of its record; none when that was only queued, or counted with others.
+    pub fn index(&self) -> Option<u64> {
+        self.index
+    }
+}
+
+/// The open entry of a call. Dropping it open records the call as `abandoned`.
+#[must_use = "dropping an open entry records the call as abandoned"]
+pub struct Entry<S: Subject> {
+    log: Log,
+    subject: S,
+    intent: Intent,
+    open: bool,
+    /// What dropping it open means.
+    dropped: Ending,
+}
+
+/// How far the record of the intent has got.
+enum Intent {
+    None,
+    Queued(Durable),
+    Durable(u64),
+    /// Queued without being waited for, and perhaps dropped for want of room.
+    Relaxed,
+}
+
+impl<S: Subject> Entry<S> {
+    pub(crate) fn new(log: Log, subject: S) -> Self {
+        Self { log, subject, intent: Intent::None, open: true, dropped: Ending::Abandoned }
+    }
+
+    /// What it was opened for.
+    pub fn subject(&self) -> &S {
+        &self.subject
+    }
+
+    /// How durably it is recorded.
+    pub fn level(&self) -> Level {
+        self.subject.level()
+    }
+
+    /// What dropping the entry open shall mean from now on, instead of `abandoned`: where the owner can only be
+    /// dropped for one known reason. A panic is never that reason.
+    pub fn if_dropped(&mut self, ending: Ending) {
+        self.dropped = ending;
+    }
+
+    /// Records the intent, unless that was done, and waits until it is durable (`relaxed`: queues it). Every effect
+    /// asks for what this gives.
+    pub async fn intent(&mut self) -> Result<Recorded<&S>, AuditError> {
+        if matches!(self.intent, Intent::None) {
+            if self.level() != Level::Relaxed {
+                self.log.shared().queue.place().await?;
+            }
+            self.push_intent(true)?;
+        }
+        if let Intent::Queued(durable) = &mut self.intent {
+            let index = durable.await.unwrap_or_else(|_| Err(self.log.shared().queue.why_closed()))?;
+            self.intent = Intent::Durable(index);
+        }
+        let index = if let Intent::Durable(index) = self.intent { Some(index) } else { None };
+        Ok(Recorded::new(&self.subject, index))
+    }
+
+    /// Queues the intent, unless that was done, without waiting: the call has been running for long.
+    pub fn queue_intent(&mut self) -> Result<(), AuditError> {
+        if matches!(self.intent, Intent::None) { self.push_intent(false) } else { Ok(()) }
+    }
+
+    /// Records how the call ended and waits until that is durable (`relaxed`: queues it).
+    pub async fn close<R: Reply>(mut self, reply: R) -> Result<Recorded<R>, AuditError> {
+        let outcome = OutcomeFacts { streamed: false, ..reply.outcome() };
+        let durable = self.push_outcome(&outcome).await?;
+        let index = match durable {
+            Some(durable) => Some(self.log.shared().wait(durable).await?),
+            None => None,
+        };
+        Ok(Recorded::new(reply, index))
+    }
+
+    /// Records the head of an answer whose body follows, and waits until that is durable (`relaxed`: queues it).
+    pub async fn begin<R: Reply>(mut self, reply: R) -> Result<(Recorded<R>, Closing), AuditError> {
+        if matches!(self.intent, Intent::None) {
+            if self.level() != Level::Relaxed {
+                self.log.shared().queue.place().await?;
+            }
+            self.push_intent(true)?;
+        }
+        let outcome = OutcomeFacts { streamed: true, ..reply.outcome() };
+        let durable = self.push_outcome(&outcome).await?;
+        // Made before the wait, so that a caller who does not wait to the end leaves an end all the same.
+        let CallFacts { request, tenant, .. } = self.subject.facts();
+        let closing = Closing { log: self.log.clone(), request, tenant, level: self.level(), open: true };
+        let index = match durable {
+            Some(durable) => Some(self.log.shared().wait(durable).await?),
+            None => None,
+        };
+        Ok((Recorded::new(reply, index), closing))
+    }
+
+    fn push_intent(&mut self, counted: bool) -> Result<(), AuditError> {
+        let (facts, level, shared) = (self.subject.facts(), self.level(), self.log.shared());
+        self.intent = if level == Level::Relaxed {
+            shared.queue_relaxed(|stamp| record::intent(stamp, &facts, level))?;
+            Intent::Relaxed
+        } else {
+            Intent::Queued(shared.queue_awaited(record::intent(&shared.stamp(), &facts, level), counted)?)
+        };
+        Ok(())
+    }
+
+    /// Queues the one outcome this entry has. What is given is still to be waited for.
+    async fn push_outcome(&mut self, outcome: &OutcomeFacts) -> Result<Option<Durable>, AuditError> {
+        let shared = self.log.shared();
+        if self.level() == Level::Relaxed {
+            self.open = false;
+            return self.push_unawaited(outcome).map(|()| None);
+        }
+        shared.queue.place().await?;
+        // From here on nothing waits, so the entry cannot be left both closed and without an outcome.
+        self.open = false;
+        let record = self.encode(&shared.stamp(), outcome);
+        shared.queue_awaited(record, true).map(Some)
+    }
+
+    fn push_unawaited(&self, outcome: &OutcomeFacts) -> Result<(), AuditError> {
+        let shared = self.log.shared();
+        if self.level() == Level::Relaxed {
+            shared.queue_relaxed(|stamp| self.encode(stamp, outcome))
+        } else {
+            shared.queue_unawaited(|stamp| self.encode(stamp, outcome))
+        }
+    }
+
+    /// A `call` where nothing has been said yet, else the `outcome` of what has.
+    fn encode(&self, stamp: &record::Stamp, outcome: &OutcomeFacts) -> record::Encoded {
+        let facts = self.subject.facts();
+        if matches!(self.intent, Intent::None) && !outcome.streamed {
+            record::call(stamp, &facts, self.level(), outcome)
+        } else {
+            record::outcome(stamp, "outcome", facts.request.as_str(), facts.tenant.as_deref(), outcome)
+        }
+    }
+}
+
+impl<S: Subject> Drop for Entry<S> {
+    fn drop(&mut self) {
+        if self.open {
+            let ending = if std::thread::panicking() { Ending::Abandoned } else { self.dropped };
+            let lost = self.push_unawaited(&record::unclosed(ending));
+            report(&self.subject.facts().request, lost);
+        }
+    }
+}
+
+impl<S: Subject + fmt::Debug> fmt::Debug for Entry<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("subject", &self.subject).field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+/// The end of a streamed answer, still to be recorded. Dropping it records the stream as `abandoned`.
+#[must_use = "dropping it records the stream as abandoned"]
+pub struct Closing {
+    log: Log,
+    request: RequestId,
+    tenant: Option<String>,
+    level: Level,
+    open: bool,
+}
+
+impl Closing {
+    /// Queues the record of how the stream ended.
+    pub fn finish(mut self, end: OutcomeFacts) {
+        self.push(&OutcomeFacts { streamed: false, ..end });
+    }
+
+    fn push(&mut self, end: &OutcomeFacts) {
+        self.open = false;
+        let shared = self.log.shared();
+        let encode =
+            |stamp: &record::Stamp| record::outcome(stamp, "end", self.request.as_str(), self.tenant.as_deref(), end);
+        let queued = match self.level {
+            Level::Relaxed => shared.queue_relaxed(encode),
+            Level::Strict | Level::Standard => shared.queue_unawaited(encode),
+        };
+        report(&self.request, queued);
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if self.open {
+            self.push(&record::unclosed(Ending::Abandoned));
+        }
+    }
+}
+
+impl fmt::Debug for Closing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Closing").field("request", &self.request).field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+/// Where nobody can be given an error, the next opening of the log closes the call as `unknown`; say so.
+fn report(request: &RequestId, queued: Result<(), AuditError>) {
+    if let Err(error) = queued {
+        tracing::error!(%request, %error, "the end of a call could not be recorded");
+    }
+}

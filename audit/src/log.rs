@@ -1,0 +1,242 @@
+//! The log as the rest of the node sees it.
+//!
+//! Owns its settings, opening and shutting down, and everything recorded outside an entry. Must never give out a
+//! `Recorded` before the disk has confirmed what it stands for.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use cofferdam_model::{CallFacts, Clock, Random, Reply, Subject};
+
+use crate::commit;
+use crate::entry::{Entry, Recorded};
+use crate::error::AuditError;
+use crate::queue::{Durable, Pending, Queue};
+use crate::record::{self, Encoded, Stamp};
+use crate::recover::recover;
+use crate::rollup::Rollup;
+use crate::signer::Signer;
+use crate::storage::{Disk, Storage};
+
+/// Settings of a log.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// Directory of the log, of which nothing else may be in.
+    pub dir: PathBuf,
+    /// Its name in checkpoints, such as `cofferdam.local/node-1`; the signing key's name.
+    pub origin: String,
+    /// Bytes after which a new segment file is begun.
+    pub segment_bytes: u64,
+    /// Time between signed checkpoints while the log grows.
+    pub checkpoint_every: Duration,
+    /// Time over which refusals of strangers are counted before they are written.
+    pub rollup_window: Duration,
+    /// Records that may wait for the disk; whoever has one more waits for a place.
+    pub queue_records: usize,
+}
+
+impl LogConfig {
+    /// The usual settings: 64 MiB segments, a checkpoint every second, counts every ten, 8,192 records waiting.
+    pub fn new(dir: impl Into<PathBuf>, origin: impl Into<String>) -> Self {
+        Self {
+            dir: dir.into(),
+            origin: origin.into(),
+            segment_bytes: 64 * 1024 * 1024,
+            checkpoint_every: Duration::from_secs(1),
+            rollup_window: Duration::from_secs(10),
+            queue_records: 8_192,
+        }
+    }
+}
+
+/// What opening found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Records in the log, those written by opening it included.
+    pub records: u64,
+    /// Root of the tree over them, base64.
+    pub root: String,
+    /// Bytes of a write cut short that were cut off.
+    pub torn_bytes: u64,
+    /// Calls found without an end, closed as `unknown`.
+    pub unknown_outcomes: u64,
+}
+
+/// Something to record that is no call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// The node started.
+    Start {
+        /// Version of the program.
+        version: String,
+        /// What a reader should know: digest of the configuration, isolation report.
+        detail: String,
+    },
+    /// The node stops.
+    Stop {
+        /// Why.
+        reason: String,
+    },
+    /// Something happened.
+    Event {
+        /// What kind of thing, such as `certificate_reloaded`.
+        kind: String,
+        /// What a reader should know.
+        detail: String,
+    },
+}
+
+/// The log. Cloning is cheap; the last clone dropped shuts it down and waits for that.
+#[derive(Clone)]
+pub struct Log {
+    handle: Arc<Handle>,
+}
+
+/// What tasks and the commit thread share.
+pub(crate) struct Shared {
+    pub(crate) config: LogConfig,
+    pub(crate) queue: Queue,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) rollup: Mutex<Rollup>,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Log {
+    /// Opens the log, or makes it. Reads all of it first: a damaged log is not opened.
+    pub fn open(
+        config: LogConfig,
+        signer: Signer,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<(Self, Opened), AuditError> {
+        Self::open_on(Arc::new(Disk), config, signer, clock, random)
+    }
+
+    pub(crate) fn open_on(
+        storage: Arc<dyn Storage>,
+        config: LogConfig,
+        signer: Signer,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<(Self, Opened), AuditError> {
+        let (appender, notary, opened) = recover(storage, &config, signer, &*clock, &*random)?;
+        let queue = Queue::new(config.queue_records);
+        let rollup = Mutex::new(Rollup::new(clock.now()));
+        let shared = Arc::new(Shared { config, queue, clock, random, rollup });
+        let thread = commit::start(shared.clone(), appender, notary)
+            .map_err(AuditError::file("start a thread for", &shared.config.dir))?;
+        Ok((Self { handle: Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) }) }, opened))
+    }
+
+    /// Opens an entry for a call. Costs nothing yet; refuses when the log has failed or is hopelessly behind.
+    pub fn enter<S: Subject>(&self, subject: S) -> Result<Entry<S>, AuditError> {
+        self.shared().queue.admits()?;
+        Ok(Entry::new(self.clone(), subject))
+    }
+
+    /// Records the refusal of somebody known, or of somebody's call that got as far as being understood.
+    pub async fn refuse<R: Reply>(&self, facts: CallFacts, reply: R) -> Result<Recorded<R>, AuditError> {
+        let outcome = reply.outcome();
+        let index = self.shared().durable(|stamp| record::refusal(stamp, &facts, &outcome)).await?;
+        Ok(Recorded::new(reply, Some(index)))
+    }
+
+    /// Counts the refusal of a stranger: one record each window for all of the same code, status and source network.
+    pub fn tally<R: Reply>(&self, facts: &CallFacts, reply: R) -> Result<Recorded<R>, AuditError> {
+        self.health()?;
+        let outcome = reply.outcome();
+        let code = outcome.code.as_deref().unwrap_or_else(|| outcome.ending.as_str());
+        let mut rollup = self.shared().rollup.lock().unwrap_or_else(PoisonError::into_inner);
+        rollup.add(code, outcome.status, facts.source);
+        drop(rollup);
+        Ok(Recorded::new(reply, None))
+    }
+
+    /// Records something that is no call, and gives its index once it is durable.
+    pub async fn note(&self, note: Note) -> Result<u64, AuditError> {
+        self.shared().durable(|stamp| record::note(stamp, &note)).await
+    }
+
+    /// Whether the log takes records.
+    pub fn health(&self) -> Result<(), AuditError> {
+        self.shared().queue.health()
+    }
+
+    /// Takes no more records, makes those that wait durable, and signs for them. An error means that some are lost.
+    pub async fn shutdown(&self) -> Result<(), AuditError> {
+        // The sender is only ever dropped: that it is gone is the news.
+        let _ = self.shared().queue.close().await;
+        match self.health() {
+            Err(AuditError::Closed) | Ok(()) => Ok(()),
+            failed => failed,
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.handle.shared
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("config", &self.shared().config).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp::new(self.clock.now(), &*self.random)
+    }
+
+    /// Queues a record as soon as there is a place and waits until it is durable.
+    pub(crate) async fn durable(&self, encode: impl FnOnce(&Stamp) -> Encoded) -> Result<u64, AuditError> {
+        self.queue.place().await?;
+        let durable = self.queue_awaited(encode(&self.stamp()), true)?;
+        self.wait(durable).await
+    }
+
+    /// Queues a record somebody will wait for.
+    pub(crate) fn queue_awaited(&self, record: Encoded, counted: bool) -> Result<Durable, AuditError> {
+        let (waiter, durable) = tokio::sync::oneshot::channel();
+        self.queue.push(Pending { record, waiter: Some(waiter), counted })?;
+        Ok(durable)
+    }
+
+    /// Queues a record nobody waits for and that must not be lost.
+    pub(crate) fn queue_unawaited(&self, encode: impl FnOnce(&Stamp) -> Encoded) -> Result<(), AuditError> {
+        self.queue.push(Pending { record: encode(&self.stamp()), waiter: None, counted: false })
+    }
+
+    /// Queues a record if there is a place for it; otherwise it becomes part of a gap.
+    pub(crate) fn queue_relaxed(&self, encode: impl FnOnce(&Stamp) -> Encoded) -> Result<(), AuditError> {
+        self.queue.health()?;
+        if !self.queue.place_or_drop() {
+            return Ok(());
+        }
+        self.queue.push(Pending { record: encode(&self.stamp()), waiter: None, counted: true })
+    }
+
+    pub(crate) async fn wait(&self, durable: Durable) -> Result<u64, AuditError> {
+        durable.await.unwrap_or_else(|_| Err(self.queue.why_closed()))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        drop(self.shared.queue.close());
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // A task that the commit thread wakes may hold the last clone, and a thread cannot wait for itself.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id()) {
+            // A panic there has failed the log already; there is nothing left to tell.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Where records wait for the commit thread.
+//!
+//! Owns the queue, its bound, and the log's state: open, closing, closed, failed. Must never hold its lock while
+//! anything is encoded, hashed or written, and never let a waiter go unanswered.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::error::AuditError;
+use crate::record::Encoded;
+
+/// Told the record's index once it is durable.
+pub(crate) type Waiter = oneshot::Sender<Result<u64, AuditError>>;
+/// Gives the record's index once it is durable.
+pub(crate) type Durable = oneshot::Receiver<Result<u64, AuditError>>;
+
+/// A record on its way.
+pub(crate) struct Pending {
+    pub(crate) record: Encoded,
+    pub(crate) waiter: Option<Waiter>,
+    /// Whether it took one of the queue's places, to be given back.
+    pub(crate) counted: bool,
+}
+
+/// Why the log failed, to be told to everybody.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) action: &'static str,
+    pub(crate) source: Arc<io::Error>,
+}
+
+impl Failure {
+    pub(crate) fn of(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { action, source: Arc::new(source) }
+    }
+}
+
+impl From<Failure> for AuditError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed { action: failure.action, source: failure.source }
+    }
+}
+
+/// What the commit thread finds when it looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Open,
+    /// No more records are taken; those that wait are still committed.
+    Closing,
+    Closed,
+}
+
+/// The queue.
+pub(crate) struct Queue {
+    inner: Mutex<Inner>,
+    wake: Condvar,
+    space: Semaphore,
+    waiting: AtomicUsize,
+    most: usize,
+    dropped: AtomicU64,
+    failure: OnceLock<Failure>,
+}
+
+struct Inner {
+    items: Vec<Pending>,
+    state: State,
+    /// Whether the commit thread sleeps and must be woken.
+    idle: bool,
+    finished: Vec<oneshot::Sender<()>>,
+}
+
+impl Queue {
+    /// A queue with `places` for records that can wait for one, and as many again for those that cannot.
+    pub(crate) fn new(places: usize) -> Self {
+        Self {
+            inner: Mutex::new(Inner { items: Vec::new(), state: State::Open, idle: false, finished: Vec::new() }),
+            wake: Condvar::new(),
+            space: Semaphore::new(places),
+            waiting: AtomicUsize::new(0),
+            most: places.saturating_mul(2),
+            dropped: AtomicU64::new(0),
+            failure: OnceLock::new(),
+        }
+    }
+
+    /// Whether records are taken at all.
+    pub(crate) fn health(&self) -> Result<(), AuditError> {
+        match self.failure.get() {
+            Some(failure) => Err(failure.clone().into()),
+            None if self.space.is_closed() => Err(AuditError::Closed),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether there is room for one more call. Records of open calls may still come when there is not.
+    pub(crate) fn admits(&self) -> Result<(), AuditError> {
+        self.health()?;
+        if self.waiting.load(Ordering::Relaxed) < self.most { Ok(()) } else { Err(AuditError::Full) }
+    }
+
+    /// Waits for a place, which the next `push` must use.
+    pub(crate) async fn place(&self) -> Result<(), AuditError> {
+        match self.space.acquire().await {
+            Ok(place) => {
+                place.forget();
+                Ok(())
+            }
+            Err(_) => Err(self.why_closed()),
+        }
+    }
+
+    /// Takes a place if there is one right now; otherwise counts a dropped record.
+    pub(crate) fn place_or_drop(&self) -> bool {
+        match self.space.try_acquire() {
+            Ok(place) => {
+                place.forget();
+                true
+            }
+            Err(_) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                false
+            }
+        }
+    }
+
+    pub(crate) fn push(&self, pending: Pending) -> Result<(), AuditError> {
+        let mut inner = self.lock();
+        if inner.state != State::Open {
+            drop(inner);
+            return Err(self.why_closed());
+        }
+        inner.items.push(pending);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        if std::mem::take(&mut inner.idle) {
+            drop(inner);
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Moves everything that waits into `into`, sleeping at most `timeout` while nothing does.
+    pub(crate) fn take(&self, into: &mut Vec<Pending>, timeout: Duration) -> State {
+        let mut inner = self.lock();
+        if inner.items.is_empty() && inner.state == State::Open {
+            inner.idle = true;
+            inner = self.wake.wait_timeout(inner, timeout).unwrap_or_else(PoisonError::into_inner).0;
+            inner.idle = false;
+        }
+        std::mem::swap(&mut inner.items, into);
+        inner.state
+    }
+
+    /// Makes room for records that did not come through `push`.
+    pub(crate) fn expect(&self, records: usize) {
+        self.waiting.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// Gives back places and room.
+    pub(crate) fn release(&self, records: usize, counted: usize) {
+        self.waiting.fetch_sub(records, Ordering::Relaxed);
+        self.space.add_permits(counted);
+    }
+
+    /// Number of relaxed records dropped since the last time this was asked.
+    pub(crate) fn take_dropped(&self) -> u64 {
+        self.dropped.swap(0, Ordering::Relaxed)
+    }
+
+    /// Takes no more records. The receiver hears when those that wait are durable.
+    pub(crate) fn close(&self) -> oneshot::Receiver<()> {
+        let (finished, heard) = oneshot::channel();
+        let mut inner = self.lock();
+        if inner.state == State::Closed {
+            return heard;
+        }
+        inner.state = State::Closing;
+        inner.finished.push(finished);
+        self.space.close();
+        drop(inner);
+        self.wake.notify_one();
+        heard
+    }
+
+    /// Ends it all: no state but this one follows. Whoever still waits is told why.
+    pub(crate) fn finish(&self, failure: Option<Failure>) {
+        if let Some(failure) = failure
+            && self.failure.set(failure.clone()).is_ok()
+        {
+            tracing::error!(action = failure.action, error = %failure.source, "the audit log has failed");
+        }
+        let mut inner = self.lock();
+        inner.state = State::Closed;
+        self.space.close();
+        let (items, finished) = (std::mem::take(&mut inner.items), std::mem::take(&mut inner.finished));
+        drop(inner);
+        self.wake.notify_one();
+        self.refuse(items);
+        drop(finished);
+    }
+
+    /// Tells the waiters of records that will not be committed.
+    pub(crate) fn refuse(&self, items: impl IntoIterator<Item = Pending>) {
+        for waiter in items.into_iter().filter_map(|item| item.waiter) {
+            // Nobody waiting any more is no news.
+            let _ = waiter.send(Err(self.why_closed()));
+        }
+    }
+
+    pub(crate) fn why_closed(&self) -> AuditError {
+        self.failure.get().map_or(AuditError::Closed, |failure| failure.clone().into())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,58 @@
+//! Checking a log with nothing but its files and the public key.
+//!
+//! Owns the verdict. Must never write, take a lock or need the node: an auditor runs it on a copy.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::checkpoint::{Checkpoints, NEWEST};
+use crate::error::VerifyError;
+use crate::scan::scan;
+use crate::signer::Verifier;
+
+/// What a log was found to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The log's name.
+    pub origin: String,
+    /// Records found, all checked.
+    pub size: u64,
+    /// Root of the tree over them, base64.
+    pub root: String,
+    /// Records the newest checkpoint covers; those above are not signed for yet.
+    pub checkpoint_size: u64,
+    /// Signed checkpoints checked.
+    pub checkpoints: u64,
+    /// Segment files read.
+    pub segments: u64,
+    /// Bytes after the last record that are none: a write cut short by a crash, or one going on right now.
+    pub torn_bytes: u64,
+    /// The same, after the last whole note of the checkpoints kept for good.
+    pub torn_checkpoint_bytes: u64,
+}
+
+/// Checks every byte of every record against checksums, order, tree and all signed checkpoints. Safe while the node
+/// runs.
+pub fn verify(dir: &Path, vkey: &str) -> Result<Verified, VerifyError> {
+    let verifier = Verifier::parse(vkey)?;
+    // Checkpoints first: they only ever speak of records that are there already.
+    let checkpoints = Checkpoints::read(dir, &verifier)?;
+    let Some(checkpoint_size) = checkpoints.newest else {
+        return Err(VerifyError::Checkpoint { file: NEWEST.to_owned(), offset: 0, reason: "it is missing" });
+    };
+    let found = scan(dir, verifier.name(), &checkpoints, |frame| {
+        serde_json::from_slice::<serde::de::IgnoredAny>(frame.record).map(|_| ()).map_err(|_| "it is not a record")
+    })?;
+    Ok(Verified {
+        origin: verifier.name().to_owned(),
+        size: found.tree.size(),
+        root: STANDARD.encode(found.tree.root()),
+        checkpoint_size,
+        checkpoints: checkpoints.all.len() as u64,
+        segments: found.segments,
+        torn_bytes: found.torn_bytes,
+        torn_checkpoint_bytes: checkpoints.torn_bytes,
+    })
+}
