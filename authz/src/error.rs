@@ -1,0 +1,165 @@
+//! What can go wrong here, as decisions.
+//!
+//! Owns the error types of the crate. Must never carry a credential or any part of one: what a caller showed is
+//! named by the kind of defect alone.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+/// Nobody could be identified.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The credential is no good, and showing it again will not help.
+    #[error("the credential is refused: {}", .0.as_str())]
+    Refused(Refusal),
+    /// Whether it is any good cannot be told now.
+    #[error("the keys of issuer `{issuer}` cannot be had")]
+    Unavailable {
+        /// Whose keys.
+        issuer: String,
+        /// Why, where this very call tried.
+        #[source]
+        cause: Option<FetchError>,
+    },
+}
+
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Why a credential was refused. For the operator's eyes and the log; strangers learn only that it was.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Refusal { $($(#[$doc])* $name,)* }
+
+        impl Refusal {
+            /// Stable name in records and diagnostics.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+refusals! {
+    /// Longer than any credential may be.
+    TooLong = "too_long",
+    /// Not of the shape of a token or API key at all.
+    Malformed = "malformed",
+    /// A name given twice in one JSON object.
+    DuplicateName = "duplicate_name",
+    /// No such issuer was declared.
+    UnknownIssuer = "unknown_issuer",
+    /// Not an algorithm this issuer, or this key, was declared for.
+    Algorithm = "algorithm",
+    /// A header that changes what the token means (`crit`) or brings its own key.
+    Header = "header",
+    /// `typ` is not that of an access token.
+    Type = "type",
+    /// The issuer has no such key.
+    UnknownKey = "unknown_key",
+    /// The signature does not verify.
+    Signature = "signature",
+    /// A claim is missing, or not of its type.
+    Claims = "claims",
+    /// Meant for somebody else.
+    Audience = "audience",
+    /// No longer valid.
+    Expired = "expired",
+    /// Not valid yet, or issued in the future.
+    NotYetValid = "not_yet_valid",
+    /// Valid for longer than this issuer may make tokens for.
+    Lifetime = "lifetime",
+    /// Of no tenant that exists and is active.
+    Tenant = "tenant",
+    /// No such API key, or not its secret.
+    ApiKey = "api_key",
+    /// The API key was revoked.
+    Revoked = "revoked",
+}
+
+impl From<Refusal> for IdentityError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// A key set could not be fetched.
+#[derive(Debug, thiserror::Error)]
+#[error("the key set at `{location}` could not be had")]
+pub struct FetchError {
+    location: String,
+    #[source]
+    cause: Box<dyn Error + Send + Sync>,
+}
+
+impl FetchError {
+    /// A failure to get what is at `location`.
+    pub fn new(location: impl Into<String>, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { location: location.into(), cause: cause.into() }
+    }
+}
+
+/// The declaration of an issuer makes no sense. Found at start.
+#[derive(Debug, thiserror::Error)]
+pub enum IssuerError {
+    /// Two declarations of one issuer: which would count?
+    #[error("issuer `{0}` is declared twice")]
+    Duplicate(String),
+    /// Something in the declaration.
+    #[error("issuer `{issuer}`: {problem}")]
+    Invalid {
+        /// Which.
+        issuer: String,
+        /// What, and what to write instead.
+        problem: &'static str,
+    },
+    /// A file of keys cannot be used.
+    #[error("issuer `{issuer}`: the key file `{path}` cannot be used")]
+    KeyFile {
+        /// Which.
+        issuer: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// A policy was not accepted. Says where and what to do, for the person who wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// More policies than a tenant may have.
+    #[error("{count} policies, at most {max} are allowed: combine or remove some")]
+    TooMany {
+        /// How many.
+        count: usize,
+        /// How many at most.
+        max: usize,
+    },
+    /// A policy longer, or nested deeper, than is looked at.
+    #[error("policy `{name}`: {problem}: {remedy}")]
+    TooLarge {
+        /// Which.
+        name: String,
+        /// What is too much.
+        problem: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A policy that is not right.
+    #[error("policy `{name}`, line {line}, column {column}: {problem}: {remedy}")]
+    Refused {
+        /// Which.
+        name: String,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A policy that came with the software is not right.
+    #[error("the built-in policies are unusable: {0}")]
+    BuiltIn(String),
+}

@@ -1,0 +1,227 @@
+//! Evidence for this crate.
+//!
+//! Owns what its tests share: a small world of tenants and members, callers of every kind made by the real doors, and
+//! operations of every kind. Must never mint a principal past `identity`.
+
+mod api_keys;
+mod cases;
+mod jwks;
+mod jwt;
+mod policies;
+mod tokens;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use cofferdam_model::clock::ManualClock;
+use cofferdam_model::id::platform_tenant;
+use cofferdam_model::operation::FunctionRef;
+use cofferdam_model::random::SeededRandom;
+use cofferdam_model::{
+    Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Invoke, KeyId, Level, Manage, RequestId,
+    SecretValue, TenantId, TlsVersion, UnixNanos, VersionId,
+};
+
+use crate::identity::{Identities, JwksSource};
+use crate::{ApiKeyRecord, Credential, Directory, FetchError, IssuerConfig, Pepper, Principal, api_key};
+
+/// A Friday morning.
+pub(crate) const NOW: u64 = 1_795_171_080;
+
+pub(crate) fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::at(UnixNanos::from_seconds(NOW)))
+}
+
+pub(crate) fn pepper() -> Pepper {
+    Pepper::new([7; 32])
+}
+
+/// Two tenants, `acme` and `other`, a suspended one, and the platform's own.
+pub(crate) struct World {
+    pub(crate) acme: TenantId,
+    pub(crate) other: TenantId,
+    pub(crate) suspended: TenantId,
+    pub(crate) members: HashMap<(TenantId, String), Vec<String>>,
+    pub(crate) keys: Mutex<HashMap<KeyId, Arc<ApiKeyRecord>>>,
+    pub(crate) random: SeededRandom,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let random = SeededRandom::new(1);
+        Self {
+            acme: TenantId::mint(&random),
+            other: TenantId::mint(&random),
+            suspended: TenantId::mint(&random),
+            members: HashMap::new(),
+            keys: Mutex::default(),
+            random,
+        }
+    }
+
+    /// Makes a key and stores its record, changed as the test wants it.
+    pub(crate) fn key(&self, tenant: &TenantId, roles: &[&str], change: impl FnOnce(&mut ApiKeyRecord)) -> String {
+        let (id, text, mac) = api_key::create(tenant, &pepper(), &self.random);
+        let mut record = ApiKeyRecord {
+            id: id.clone(),
+            account: "robot".into(),
+            roles: roles.iter().map(ToString::to_string).collect(),
+            mac,
+            expires: UnixNanos::from_seconds(NOW + 3600),
+            revoked: false,
+        };
+        change(&mut record);
+        self.keys.lock().unwrap().insert(id, Arc::new(record));
+        text.expose().to_owned()
+    }
+
+    /// A service account of a tenant, by way of a key.
+    pub(crate) async fn account(&self, tenant: &TenantId, roles: &[&str]) -> Principal {
+        let text = self.key(tenant, roles, |_| {});
+        let identities = Identities::new(vec![], pepper(), Scripted::down(), clock()).unwrap();
+        identities.identify(Credential::ApiKey(&text), self).await.unwrap()
+    }
+
+    pub(crate) async fn nobody(&self) -> Principal {
+        let identities = Identities::new(vec![], pepper(), Scripted::down(), clock()).unwrap();
+        identities.identify(Credential::None, self).await.unwrap()
+    }
+
+    pub(crate) fn function(&self, tenant: &TenantId) -> FunctionId {
+        FunctionId::mint(tenant, &SeededRandom::new(9))
+    }
+
+    pub(crate) fn invoke(&self, tenant: &TenantId, public: bool) -> Invoke {
+        let function = self.function(tenant);
+        Invoke {
+            tenant: tenant.clone(),
+            version: VersionId::mint(&function, &self.random),
+            function,
+            function_name: "orders".into(),
+            component: Digest([3; 32]),
+            route: None,
+            public,
+            audit: Level::Standard,
+            limits: Arc::new(FunctionLimits::default()),
+        }
+    }
+
+    /// A management operation by the name of its action.
+    pub(crate) fn manage(&self, action: &str, tenant: &TenantId) -> Manage {
+        let function = FunctionRef { id: self.function(tenant), name: "orders".into() };
+        let tenant = tenant.clone();
+        let text = || "x".to_owned();
+        match action {
+            "CreateTenant" => Manage::CreateTenant { name: text() },
+            "ListTenants" => Manage::ListTenants,
+            "ReadTenant" => Manage::ReadTenant { tenant },
+            "PutMember" => Manage::PutMember { tenant, subject: text(), roles: vec![] },
+            "RemoveMember" => Manage::RemoveMember { tenant, subject: text() },
+            "PutFunction" => Manage::PutFunction { function, settings: FunctionSettings::default() },
+            "PublishVersion" => Manage::PublishVersion { function, component: Digest([3; 32]), component_bytes: 1 },
+            "RemoveFunction" => Manage::RemoveFunction { function },
+            "PutRoutes" => Manage::PutRoutes { tenant, app: text(), routes: vec![] },
+            "PutPolicy" => Manage::PutPolicy { tenant, name: text(), text: text() },
+            "RemovePolicy" => Manage::RemovePolicy { tenant, name: text() },
+            "PutSecret" => Manage::PutSecret { function, name: text(), value: SecretValue::new(vec![1]) },
+            "ListSecrets" => Manage::ListSecrets { function },
+            "RemoveSecret" => Manage::RemoveSecret { function, name: text() },
+            "CreateKey" => Manage::CreateKey { tenant, account: text(), roles: vec![], ttl_seconds: 1 },
+            "ListKeys" => Manage::ListKeys { tenant },
+            "RevokeKey" => Manage::RevokeKey { key: KeyId::mint(&tenant, &self.random) },
+            "ReadLogs" => Manage::ReadLogs { function, lines: 1 },
+            other => panic!("no operation for `{other}`"),
+        }
+    }
+}
+
+impl Directory for World {
+    fn tenant_named(&self, name: &str) -> Option<TenantId> {
+        match name {
+            "acme" => Some(self.acme.clone()),
+            "other" => Some(self.other.clone()),
+            "suspended" => Some(self.suspended.clone()),
+            "platform" => Some(platform_tenant()),
+            _ => None,
+        }
+    }
+
+    fn tenant_active(&self, tenant: &TenantId) -> bool {
+        *tenant != self.suspended
+    }
+
+    fn member_roles(&self, tenant: &TenantId, _issuer: &str, subject: &str) -> Vec<String> {
+        self.members.get(&(tenant.clone(), subject.to_owned())).cloned().unwrap_or_default()
+    }
+
+    fn api_key(&self, key: &KeyId) -> Option<Arc<ApiKeyRecord>> {
+        self.keys.lock().unwrap().get(key).cloned()
+    }
+}
+
+pub(crate) fn circumstances() -> Circumstances {
+    Circumstances {
+        request: RequestId::mint(&SeededRandom::new(5)),
+        at: UnixNanos::from_seconds(NOW),
+        source: [192, 0, 2, 7].into(),
+        tls: TlsVersion::Tls13,
+        method: "GET".into(),
+        host: "api.example".into(),
+        path: "/orders/1".into(),
+    }
+}
+
+/// A source of key sets that answers what it is told, counts, and waits for a permit where it has a gate.
+pub(crate) struct Scripted {
+    pub(crate) answer: Mutex<Option<Vec<u8>>>,
+    pub(crate) fetches: AtomicUsize,
+    pub(crate) gate: Option<tokio::sync::Semaphore>,
+}
+
+impl Scripted {
+    pub(crate) fn down() -> Arc<Self> {
+        Arc::new(Self { answer: Mutex::default(), fetches: AtomicUsize::new(0), gate: None })
+    }
+
+    pub(crate) fn with(set: String) -> Arc<Self> {
+        let source = Self::down();
+        source.now(Some(set));
+        source
+    }
+
+    pub(crate) fn now(&self, set: Option<String>) {
+        *self.answer.lock().unwrap() = set.map(String::into_bytes);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.fetches.load(Ordering::SeqCst)
+    }
+}
+
+impl JwksSource for Scripted {
+    fn fetch<'a>(
+        &'a self,
+        url: &'a str,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Vec<u8>, FetchError>> + Send + 'a>> {
+        Box::pin(async move {
+            self.fetches.fetch_add(1, Ordering::SeqCst);
+            if let Some(gate) = &self.gate {
+                gate.acquire().await.unwrap().forget();
+            }
+            self.answer.lock().unwrap().clone().ok_or_else(|| FetchError::new(url, "down"))
+        })
+    }
+}
+
+/// An issuer behind a URL, for subjects of `acme`.
+pub(crate) fn issuer(name: &str, algorithms: &str) -> IssuerConfig {
+    serde_json::from_value(serde_json::json!({
+        "issuer": name,
+        "audience": "cofferdam",
+        "algorithms": algorithms.split(' ').collect::<Vec<_>>(),
+        "jwks_url": format!("{name}/jwks"),
+        "tenant": "acme",
+    }))
+    .unwrap()
+}
