@@ -1,0 +1,205 @@
+//! What exists: tenants, functions, routes, policies, secrets and keys, and the store that keeps them.
+//!
+//! Owns the rules of what may exist, the one way to change it (`Control::apply`, which takes a recorded permit) and
+//! the immutable snapshot everything else reads. Must never speak to a network, and never run or see a component.
+
+mod apply;
+mod deployment;
+mod error;
+mod function;
+pub mod issuer;
+mod keyfile;
+mod route;
+mod snapshot;
+pub mod store;
+mod tenant;
+pub mod vault;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use cofferdam_authz::{Authorizer, Pepper, SecretText, api_key};
+use cofferdam_model::id::platform_tenant;
+use cofferdam_model::{Clock, Env, FunctionId, FunctionLimits, KeyId, Random};
+
+use crate::apply::{Change, Means};
+use crate::snapshot::compile;
+use crate::store::{ApiKeyRow, SqliteStore, Store};
+use crate::vault::Vault;
+
+pub use deployment::check_settings_alone as check_settings;
+pub use error::{ControlError, VaultError};
+pub use keyfile::{create as create_private, fresh as fresh_key, load as load_key, private_dir};
+pub use route::{check_spec as check_route, conflict as routes_conflict};
+pub use snapshot::{FunctionEntry, RouteEntry, Snapshot, TenantEntry, VersionEntry};
+pub use tenant::{OPERATOR, PLATFORM_NAME};
+
+/// How long the operator's first key is good for.
+const OPERATOR_KEY_TTL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Where things are, and what nobody may ask more than.
+#[derive(Debug, Clone)]
+pub struct ControlConfig {
+    /// Directory of `state.sqlite`.
+    pub dir: PathBuf,
+    /// The root key's file: 32 bytes, readable by its owner alone.
+    pub root_key: PathBuf,
+    /// The file of the key by which API keys are recognised: 32 bytes, readable by its owner alone.
+    pub pepper: PathBuf,
+    /// The most a function may ask for.
+    pub ceiling: FunctionLimits,
+}
+
+impl ControlConfig {
+    /// Everything in one directory, with the default ceiling.
+    pub fn in_dir(dir: &Path) -> Self {
+        Self {
+            dir: dir.into(),
+            root_key: dir.join("root.key"),
+            pepper: dir.join("pepper.key"),
+            ceiling: FunctionLimits::ceiling(),
+        }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.dir.join("state.sqlite")
+    }
+}
+
+/// The operator's first API key. Its text exists nowhere else.
+pub struct OperatorKey {
+    /// Its id.
+    pub id: KeyId,
+    /// Its text, to be shown once.
+    pub text: SecretText,
+}
+
+/// What exists, and the way to change it.
+pub struct Control {
+    store: Mutex<Box<dyn Store>>,
+    snapshot: ArcSwap<Snapshot>,
+    vault: Vault,
+    pepper: Pepper,
+    pepper_file: PathBuf,
+    ceiling: FunctionLimits,
+    authorizer: Arc<Authorizer>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl Control {
+    /// Makes the directory, its keys, an empty store, the platform's tenant and its operator. Refuses where any of
+    /// it is there already.
+    pub fn init(config: &ControlConfig, clock: &dyn Clock, random: &dyn Random) -> Result<OperatorKey, ControlError> {
+        keyfile::private_dir(&config.dir)?;
+        if config.state().exists() {
+            return Err(ControlError::AlreadyInitialised { path: config.state() });
+        }
+        keyfile::create(&config.root_key, keyfile::fresh(random).as_slice())?;
+        keyfile::create(&config.pepper, keyfile::fresh(random).as_slice())?;
+        // Made here rather than by SQLite, which would let the umask choose who may read it.
+        keyfile::create(&config.state(), &[])?;
+        let mut store = SqliteStore::open(&config.state())?;
+        let vault = Vault::load(&config.root_key)?;
+        let pepper = load_pepper(&config.pepper)?;
+        let (id, text, mac) = api_key::create(&platform_tenant(), &pepper, random);
+        let now = clock.now();
+        let key = ApiKeyRow {
+            id: id.clone(),
+            account: OPERATOR.into(),
+            roles: vec![OPERATOR.into()],
+            mac,
+            created: now,
+            expires: now.plus(OPERATOR_KEY_TTL),
+            revoked: None,
+        };
+        store::run(&mut store, |tx| {
+            let means = Means { vault: &vault, pepper: &pepper, random, now, ceiling: &config.ceiling };
+            Change { tx, means, by_operator: true }.insert_tenant(platform_tenant(), PLATFORM_NAME)?;
+            tx.insert_api_key(&key)?;
+            tx.next_generation()
+        })?;
+        Ok(OperatorKey { id, text })
+    }
+
+    /// Opens what `init` made, and reads everything that exists.
+    pub fn open(
+        config: ControlConfig,
+        authorizer: Arc<Authorizer>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, ControlError> {
+        let vault = Vault::load(&config.root_key)?;
+        let pepper = load_pepper(&config.pepper)?;
+        let mut store = SqliteStore::open(&config.state())?;
+        let snapshot = load(&mut store, &authorizer, &config.ceiling)?;
+        Ok(Self {
+            store: Mutex::new(Box::new(store)),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            vault,
+            pepper,
+            pepper_file: config.pepper,
+            ceiling: config.ceiling,
+            authorizer,
+            clock,
+            random,
+        })
+    }
+
+    /// What exists now. Stays as it is however long it is held.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The environment of a function's cell, in plaintext.
+    pub fn unseal(&self, function: &FunctionId) -> Result<Env, ControlError> {
+        let snapshot = self.snapshot.load();
+        let entry = snapshot.tenant(&function.tenant()).zip(snapshot.function_by_id(function));
+        let (tenant, function) = entry.ok_or_else(|| ControlError::not_found("function", function.as_str()))?;
+        deployment::unseal(&self.vault, tenant, function)
+    }
+
+    /// The key by which API keys are recognised, for `authz::Identities`.
+    pub fn pepper(&self) -> Result<Pepper, ControlError> {
+        load_pepper(&self.pepper_file)
+    }
+
+    /// Whether the store still takes changes.
+    pub fn health(&self) -> Result<(), ControlError> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store::run(&mut **store, |tx| tx.tenants().map(|_| ()))
+    }
+}
+
+fn load_pepper(path: &Path) -> Result<Pepper, ControlError> {
+    Ok(Pepper::new(*keyfile::load(path)?))
+}
+
+/// Reads all there is. A tenant whose policies no longer compile (an older release took them) is shut, not skipped
+/// and not let through on the defaults: everyone of it is refused until its policies are put right.
+fn load(store: &mut dyn Store, authorizer: &Authorizer, ceiling: &FunctionLimits) -> Result<Snapshot, ControlError> {
+    store::run(store, |tx| {
+        let mut snapshot = Snapshot::default();
+        for row in tx.tenants()? {
+            let Some(mut state) = tx.tenant(&row.id)? else { continue };
+            let policies = match compile(authorizer, &state) {
+                Ok(policies) => policies,
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                    tracing::error!(tenant = %row.id, cause, "policies do not compile, the tenant is shut");
+                    state.tenant.active = false;
+                    let defaults = authorizer.compile(&row.id, &[]).map_err(ControlError::Policy)?;
+                    Arc::new(defaults.suspended(true))
+                }
+            };
+            snapshot = snapshot.with(TenantEntry::build(state, policies, ceiling), 0);
+        }
+        let generation = tx.next_generation()?;
+        Ok(snapshot.at(generation))
+    })
+}

@@ -1,0 +1,284 @@
+//! What exists, as one immutable value that the data plane reads without a lock.
+//!
+//! Owns the in-memory shape and its lookups. A snapshot is built from what was just stored and never changed after.
+//! Must never touch the store, and must never hold a plaintext secret.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use cofferdam_authz::{ApiKeyRecord, Authorizer, Directory, TenantPolicies};
+use cofferdam_model::{
+    Digest, FunctionId, FunctionLimits, FunctionSettings, KeyId, RouteId, RouteSpec, TenantId, UnixNanos, VersionId,
+};
+
+use crate::error::ControlError;
+use crate::store::{ApiKeyRow, FunctionRow, MemberRow, PolicyRow, SecretRow, TenantState, VersionRow};
+use crate::vault::WrappedKey;
+
+/// Everything that exists, at one moment.
+#[derive(Default)]
+pub struct Snapshot {
+    generation: u64,
+    tenants: BTreeMap<TenantId, Arc<TenantEntry>>,
+    names: HashMap<Arc<str>, TenantId>,
+}
+
+/// A tenant with all it has.
+pub struct TenantEntry {
+    /// Its id.
+    pub id: TenantId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether anyone of it is let in. False too where its policies no longer compile.
+    pub active: bool,
+    /// Since when it exists.
+    pub created: UnixNanos,
+    members: BTreeMap<String, Vec<String>>,
+    functions: BTreeMap<Arc<str>, Arc<FunctionEntry>>,
+    by_id: HashMap<FunctionId, Arc<FunctionEntry>>,
+    routes: Vec<Arc<RouteEntry>>,
+    policies: Arc<TenantPolicies>,
+    sources: Vec<PolicyRow>,
+    api_keys: BTreeMap<KeyId, ApiKeyEntry>,
+    pub(crate) keys: Vec<WrappedKey>,
+}
+
+struct ApiKeyEntry {
+    row: ApiKeyRow,
+    /// What `authz` asks for, made once so that a call does not copy it.
+    record: Arc<ApiKeyRecord>,
+}
+
+/// A function.
+pub struct FunctionEntry {
+    /// Its id.
+    pub id: FunctionId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Its settings as declared.
+    pub settings: Arc<FunctionSettings>,
+    /// Its limits, each under the installation's ceiling.
+    pub limits: Arc<FunctionLimits>,
+    /// Counts changes of settings, secrets and version: cells of an earlier generation are recycled.
+    pub generation: u64,
+    /// The version calls are given to; none until one is published.
+    pub current: Option<VersionEntry>,
+    pub(crate) secrets: Vec<SecretRow>,
+}
+
+/// The version of a function that calls are given to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionEntry {
+    /// Its id.
+    pub id: VersionId,
+    /// Digest of its component.
+    pub component: Digest,
+    /// Length of its component.
+    pub component_bytes: u64,
+    /// When it was published.
+    pub published: UnixNanos,
+}
+
+/// A route, resolved to its function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteEntry {
+    /// Its id.
+    pub id: RouteId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// The app that owns it.
+    pub app: Arc<str>,
+    /// What was declared.
+    pub spec: RouteSpec,
+    /// The function it leads to.
+    pub function_id: FunctionId,
+}
+
+impl Snapshot {
+    /// Counts changes of anything; a later snapshot has a higher one.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// A tenant by id.
+    pub fn tenant(&self, id: &TenantId) -> Option<&Arc<TenantEntry>> {
+        self.tenants.get(id)
+    }
+
+    /// A tenant by name.
+    pub fn tenant_by_name(&self, name: &str) -> Option<&Arc<TenantEntry>> {
+        self.tenants.get(self.names.get(name)?)
+    }
+
+    /// Every tenant, in order of id.
+    pub fn tenants(&self) -> impl Iterator<Item = &Arc<TenantEntry>> {
+        self.tenants.values()
+    }
+
+    /// A tenant's function by name.
+    pub fn function(&self, tenant: &TenantId, name: &str) -> Option<&Arc<FunctionEntry>> {
+        self.tenants.get(tenant)?.functions.get(name)
+    }
+
+    /// A function by id.
+    pub fn function_by_id(&self, id: &FunctionId) -> Option<&Arc<FunctionEntry>> {
+        self.tenants.get(&id.tenant())?.by_id.get(id)
+    }
+
+    /// Every route of every tenant that is active.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<RouteEntry>> {
+        self.tenants.values().filter(|tenant| tenant.active).flat_map(|tenant| tenant.routes.iter())
+    }
+
+    /// A tenant's compiled policies.
+    pub fn policies(&self, tenant: &TenantId) -> Option<Arc<TenantPolicies>> {
+        self.tenants.get(tenant).map(|tenant| tenant.policies.clone())
+    }
+
+    /// This snapshot under another generation.
+    pub(crate) fn at(self, generation: u64) -> Self {
+        Self { generation, ..self }
+    }
+
+    /// This snapshot with one tenant put in place of what was there.
+    pub(crate) fn with(&self, tenant: TenantEntry, generation: u64) -> Self {
+        let mut next = Self { generation, tenants: self.tenants.clone(), names: self.names.clone() };
+        next.names.insert(tenant.name.clone(), tenant.id.clone());
+        next.tenants.insert(tenant.id.clone(), Arc::new(tenant));
+        next
+    }
+}
+
+/// What `authz` asks to turn a credential into a principal. Nobody of an inactive tenant is known.
+impl Directory for Snapshot {
+    fn tenant_named(&self, name: &str) -> Option<TenantId> {
+        self.names.get(name).cloned()
+    }
+
+    fn tenant_active(&self, id: &TenantId) -> bool {
+        self.tenants.get(id).is_some_and(|tenant| tenant.active)
+    }
+
+    // Members are kept by subject alone: an operator who trusts two issuers for one tenant vouches for both.
+    fn member_roles(&self, tenant: &TenantId, _issuer: &str, subject: &str) -> Vec<String> {
+        self.tenants.get(tenant).and_then(|tenant| tenant.members.get(subject)).cloned().unwrap_or_default()
+    }
+
+    fn api_key(&self, id: &KeyId) -> Option<Arc<ApiKeyRecord>> {
+        Some(self.tenants.get(&id.tenant())?.api_keys.get(id)?.record.clone())
+    }
+}
+
+impl TenantEntry {
+    /// Builds a tenant from what is stored and the policies compiled from it.
+    pub(crate) fn build(state: TenantState, policies: Arc<TenantPolicies>, ceiling: &FunctionLimits) -> Self {
+        let id = state.tenant.id.clone();
+        let mut secrets: HashMap<FunctionId, Vec<SecretRow>> = HashMap::new();
+        for secret in state.secrets {
+            secrets.entry(secret.function.clone()).or_default().push(secret);
+        }
+        let functions: Vec<_> = state
+            .functions
+            .into_iter()
+            .map(|(function, version)| {
+                let secrets = secrets.remove(&function.id).unwrap_or_default();
+                Arc::new(FunctionEntry::new(function, version, secrets, ceiling))
+            })
+            .collect();
+        let routes = state.routes.into_iter().map(|route| {
+            let (app, function_id) = (route.app.into(), route.function);
+            Arc::new(RouteEntry { id: route.id, tenant: id.clone(), app, spec: route.spec, function_id })
+        });
+        Self {
+            name: state.tenant.name.into(),
+            active: state.tenant.active,
+            created: state.tenant.created,
+            members: state.members.into_iter().map(|MemberRow { subject, roles }| (subject, roles)).collect(),
+            routes: routes.collect(),
+            by_id: functions.iter().map(|function| (function.id.clone(), function.clone())).collect(),
+            functions: functions.into_iter().map(|function| (function.name.clone(), function)).collect(),
+            policies,
+            sources: state.policies,
+            api_keys: state.api_keys.into_iter().map(|row| (row.id.clone(), ApiKeyEntry::new(row))).collect(),
+            keys: state.keys,
+            id,
+        }
+    }
+
+    /// Its compiled policies, if they were compiled from these texts.
+    pub(crate) fn policies_of(&self, sources: &[PolicyRow]) -> Option<Arc<TenantPolicies>> {
+        (self.active && self.sources == sources).then(|| self.policies.clone())
+    }
+
+    /// Its functions, in order of name.
+    pub fn functions(&self) -> impl Iterator<Item = &Arc<FunctionEntry>> {
+        self.functions.values()
+    }
+
+    /// Its routes, in order of app.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<RouteEntry>> {
+        self.routes.iter()
+    }
+
+    /// Subjects and their roles, in order of subject.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.members.iter().map(|(subject, roles)| (subject.as_str(), roles.as_slice()))
+    }
+
+    /// Names and texts of its policies, in order of name.
+    pub fn policy_sources(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.sources.iter().map(|policy| (policy.name.as_str(), policy.text.as_str()))
+    }
+
+    pub(crate) fn api_keys(&self) -> impl Iterator<Item = &ApiKeyRow> {
+        self.api_keys.values().map(|key| &key.row)
+    }
+}
+
+impl ApiKeyEntry {
+    fn new(row: ApiKeyRow) -> Self {
+        let record = ApiKeyRecord {
+            id: row.id.clone(),
+            account: row.account.clone(),
+            roles: row.roles.clone(),
+            mac: row.mac,
+            expires: row.expires,
+            revoked: row.revoked.is_some(),
+        };
+        Self { row, record: Arc::new(record) }
+    }
+}
+
+impl FunctionEntry {
+    fn new(
+        function: FunctionRow,
+        version: Option<VersionRow>,
+        secrets: Vec<SecretRow>,
+        ceiling: &FunctionLimits,
+    ) -> Self {
+        Self {
+            tenant: function.id.tenant(),
+            id: function.id,
+            name: function.name.into(),
+            limits: Arc::new(function.settings.limits.under(ceiling)),
+            settings: Arc::new(function.settings),
+            generation: function.generation,
+            current: version.map(|version| VersionEntry {
+                id: version.id,
+                component: version.component,
+                component_bytes: version.component_bytes,
+                published: version.published,
+            }),
+            secrets,
+        }
+    }
+}
+
+/// Compiles a tenant's policies, or says what is wrong with them and where.
+pub(crate) fn compile(authorizer: &Authorizer, state: &TenantState) -> Result<Arc<TenantPolicies>, ControlError> {
+    let sources: Vec<_> = state.policies.iter().map(|policy| (policy.name.clone(), policy.text.clone())).collect();
+    let policies = authorizer.compile(&state.tenant.id, &sources).map_err(ControlError::Policy)?;
+    Ok(Arc::new(policies.suspended(!state.tenant.active)))
+}

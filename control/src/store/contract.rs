@@ -1,0 +1,264 @@
+//! What every store must do, whatever is behind it. Written against the trait; each store runs all of it.
+
+use cofferdam_model::random::SeededRandom;
+use cofferdam_model::{Digest, Random, RouteSpec, SealedValue};
+
+use super::*;
+use crate::store::SqliteStore;
+
+/// A place where a store is kept, to be opened again and again.
+trait Fixture {
+    type Store: Store;
+    fn open(&self) -> Self::Store;
+}
+
+struct Sqlite(tempfile::TempDir);
+
+impl Fixture for Sqlite {
+    type Store = SqliteStore;
+
+    fn open(&self) -> SqliteStore {
+        let path = self.0.path().join("state.sqlite");
+        if !path.exists() {
+            crate::keyfile::create(&path, &[]).unwrap();
+        }
+        SqliteStore::open(&path).unwrap()
+    }
+}
+
+fn sqlite() -> Sqlite {
+    Sqlite(tempfile::tempdir().unwrap())
+}
+
+macro_rules! contract {
+    ($($claim:ident,)*) => {
+        mod sqlite {
+            $(#[test] fn $claim() { super::$claim(&super::sqlite()); })*
+        }
+    };
+}
+
+contract! {
+    what_was_stored_is_there_after_reopening,
+    failed_work_leaves_no_trace,
+    tenant_id_and_name_are_taken_once,
+    generation_never_repeats,
+    removing_a_function_takes_its_versions_secrets_and_routes,
+    current_version_cannot_be_removed,
+    secret_and_version_need_their_function,
+    routes_of_one_app_are_replaced_and_others_kept,
+    key_is_revoked_once,
+    two_openings_do_not_lose_a_change,
+}
+
+struct World {
+    random: SeededRandom,
+    tenant: TenantRow,
+    function: FunctionRow,
+}
+
+fn sealed(random: &dyn Random) -> SealedValue {
+    let mut salt = [0; 32];
+    random.fill(&mut salt);
+    SealedValue { format: 1, key_version: 1, salt, commitment: [3; 32], ciphertext: vec![9; 40] }
+}
+
+fn spec(host: &str) -> RouteSpec {
+    serde_json::from_value(serde_json::json!({ "host": host, "path": "/a/{id}", "function": "f" })).unwrap()
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let random = SeededRandom::new(seed);
+        let id = TenantId::mint(&random);
+        let function = FunctionRow {
+            id: FunctionId::mint(&id, &random),
+            name: "f".into(),
+            settings: FunctionSettings::default(),
+            generation: 1,
+            current: None,
+        };
+        let name = format!("tenant-{seed}");
+        Self { tenant: TenantRow { id, name, active: true, created: UnixNanos(seed) }, function, random }
+    }
+
+    fn key(&self) -> WrappedKey {
+        WrappedKey { version: 1, sealed: sealed(&self.random) }
+    }
+
+    fn version(&self, published: u64) -> VersionRow {
+        VersionRow {
+            id: VersionId::mint(&self.function.id, &self.random),
+            function: self.function.id.clone(),
+            component: Digest([u8::try_from(published).unwrap(); 32]),
+            component_bytes: 77,
+            settings: FunctionSettings::default(),
+            published: UnixNanos(published),
+        }
+    }
+
+    fn secret(&self) -> SecretRow {
+        let sealed = sealed(&self.random);
+        SecretRow { function: self.function.id.clone(), name: "S".into(), version: 4, sealed, updated: UnixNanos(8) }
+    }
+
+    fn route(&self, app: &str, host: &str) -> RouteRow {
+        let id = RouteId::mint(&self.tenant.id, &self.random);
+        RouteRow { id, app: app.into(), spec: spec(host), function: self.function.id.clone() }
+    }
+
+    fn api_key(&self) -> ApiKeyRow {
+        ApiKeyRow {
+            id: KeyId::mint(&self.tenant.id, &self.random),
+            account: "ci".into(),
+            roles: vec!["deployer".into()],
+            mac: [5; 32],
+            created: UnixNanos(1),
+            expires: UnixNanos(2),
+            revoked: None,
+        }
+    }
+
+    /// A tenant with one of everything, in the order the store gives it back.
+    fn fill(&mut self, store: &mut dyn Store) -> TenantState {
+        let version = self.version(2);
+        self.function.current = Some(version.id.clone());
+        let state = TenantState {
+            tenant: self.tenant.clone(),
+            keys: vec![self.key()],
+            members: vec![MemberRow { subject: "alice".into(), roles: vec!["admin".into()] }],
+            functions: vec![(self.function.clone(), Some(version.clone()))],
+            routes: vec![self.route("app", "a.example")],
+            policies: vec![PolicyRow { name: "p".into(), text: "permit ();".into() }],
+            secrets: vec![self.secret()],
+            api_keys: vec![self.api_key()],
+        };
+        run(store, |tx| {
+            tx.insert_tenant(&state.tenant, &state.keys[0])?;
+            tx.put_member(&state.tenant.id, &state.members[0])?;
+            tx.put_function(&state.functions[0].0)?;
+            tx.insert_version(&version)?;
+            tx.replace_routes(&state.tenant.id, "app", &state.routes)?;
+            tx.put_policy(&state.tenant.id, &state.policies[0])?;
+            tx.put_secret(&state.secrets[0])?;
+            tx.insert_api_key(&state.api_keys[0])
+        })
+        .unwrap();
+        state
+    }
+
+    fn state(&self, store: &mut dyn Store) -> Option<TenantState> {
+        run(store, |tx| tx.tenant(&self.tenant.id)).unwrap()
+    }
+}
+
+fn what_was_stored_is_there_after_reopening(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let stored = world.fill(&mut fixture.open());
+    let mut store = fixture.open();
+    assert_eq!(world.state(&mut store), Some(stored));
+    assert_eq!(run(&mut store, |tx| tx.tenants()).unwrap(), [world.tenant.clone()]);
+    let stranger = TenantId::mint(&world.random);
+    assert_eq!(run(&mut store, |tx| tx.tenant(&stranger)).unwrap(), None);
+}
+
+fn failed_work_leaves_no_trace(fixture: &impl Fixture) {
+    let world = World::new(1);
+    let mut store = fixture.open();
+    let failed: Result<(), _> = run(&mut store, |tx| {
+        tx.insert_tenant(&world.tenant, &world.key())?;
+        Err(ControlError::not_found("thing", "x"))
+    });
+    assert!(matches!(failed, Err(ControlError::NotFound { .. })));
+    assert_eq!(world.state(&mut store), None);
+}
+
+fn tenant_id_and_name_are_taken_once(fixture: &impl Fixture) {
+    let (mut first, mut second) = (World::new(1), World::new(2));
+    let mut store = fixture.open();
+    first.fill(&mut store);
+    second.tenant.name = first.tenant.name.clone();
+    let taken = run(&mut store, |tx| tx.insert_tenant(&second.tenant, &second.key()));
+    assert!(matches!(taken, Err(ControlError::Exists { what: "tenant", .. })));
+    second.tenant = TenantRow { name: "another".into(), ..first.tenant.clone() };
+    let taken = run(&mut store, |tx| tx.insert_tenant(&second.tenant, &second.key()));
+    assert!(matches!(taken, Err(ControlError::Exists { .. })));
+}
+
+fn generation_never_repeats(fixture: &impl Fixture) {
+    let first = run(&mut fixture.open(), |tx| tx.next_generation()).unwrap();
+    let mut store = fixture.open();
+    let second = run(&mut store, |tx| tx.next_generation()).unwrap();
+    let third = run(&mut store, |tx| tx.next_generation()).unwrap();
+    assert!(first < second && second < third);
+}
+
+fn removing_a_function_takes_its_versions_secrets_and_routes(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let mut store = fixture.open();
+    world.fill(&mut store);
+    let id = world.function.id.clone();
+    assert!(run(&mut store, |tx| tx.remove_function(&id)).unwrap());
+    let left = world.state(&mut store).unwrap();
+    assert!(left.functions.is_empty() && left.secrets.is_empty() && left.routes.is_empty());
+    assert_eq!(run(&mut store, |tx| tx.versions(&id)).unwrap(), []);
+    assert!(!run(&mut store, |tx| tx.remove_function(&id)).unwrap());
+    assert_eq!((left.members.len(), left.policies.len(), left.api_keys.len()), (1, 1, 1));
+}
+
+fn current_version_cannot_be_removed(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let mut store = fixture.open();
+    world.fill(&mut store);
+    let older = world.version(1);
+    run(&mut store, |tx| tx.insert_version(&older)).unwrap();
+    let current = world.function.current.clone().unwrap();
+    let versions = run(&mut store, |tx| tx.versions(&world.function.id)).unwrap();
+    assert_eq!(versions.iter().map(|v| v.published.0).collect::<Vec<_>>(), [2, 1], "newest first");
+    assert!(!run(&mut store, |tx| tx.remove_version(&current)).unwrap());
+    assert!(run(&mut store, |tx| tx.remove_version(&older.id)).unwrap());
+}
+
+fn secret_and_version_need_their_function(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let mut store = fixture.open();
+    world.fill(&mut store);
+    world.function.id = FunctionId::mint(&world.tenant.id, &world.random);
+    assert!(run(&mut store, |tx| tx.put_secret(&world.secret())).is_err());
+    assert!(run(&mut store, |tx| tx.insert_version(&world.version(3))).is_err());
+}
+
+fn routes_of_one_app_are_replaced_and_others_kept(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let mut store = fixture.open();
+    let first = world.fill(&mut store).routes;
+    let other = [world.route("other", "a.example"), world.route("other", "b.example")];
+    let tenant = world.tenant.id.clone();
+    run(&mut store, |tx| tx.replace_routes(&tenant, "other", &other)).unwrap();
+    assert_eq!(run(&mut store, |tx| tx.routes_on("a.example")).unwrap().len(), 2);
+    run(&mut store, |tx| tx.replace_routes(&tenant, "other", &[])).unwrap();
+    assert_eq!(world.state(&mut store).unwrap().routes, first);
+}
+
+fn key_is_revoked_once(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let mut store = fixture.open();
+    let id = world.fill(&mut store).api_keys[0].id.clone();
+    assert!(run(&mut store, |tx| tx.revoke_api_key(&id, UnixNanos(5))).unwrap());
+    assert!(!run(&mut store, |tx| tx.revoke_api_key(&id, UnixNanos(6))).unwrap());
+    assert_eq!(world.state(&mut store).unwrap().api_keys[0].revoked, Some(UnixNanos(5)));
+    assert!(run(&mut store, |tx| tx.remove_api_key(&id)).unwrap());
+    assert!(world.state(&mut store).unwrap().api_keys.is_empty());
+}
+
+fn two_openings_do_not_lose_a_change(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let (mut one, mut two) = (fixture.open(), fixture.open());
+    world.fill(&mut one);
+    let tenant = world.tenant.id.clone();
+    let member = |subject: &str| MemberRow { subject: subject.into(), roles: vec!["viewer".into()] };
+    run(&mut two, |tx| tx.put_member(&tenant, &member("bob"))).unwrap();
+    run(&mut one, |tx| tx.put_member(&tenant, &member("carol"))).unwrap();
+    let subjects: Vec<_> = world.state(&mut two).unwrap().members.into_iter().map(|m| m.subject).collect();
+    assert_eq!(subjects, ["alice", "bob", "carol"]);
+}

@@ -1,0 +1,221 @@
+//! Where what exists is kept: rows, and the trait a database is hidden behind.
+//!
+//! Owns the shape of what is stored and the rule that every change happens in one transaction. Must never decide
+//! whether a change is allowed or sensible, and must never see a plaintext secret.
+
+mod migrations;
+mod sqlite;
+
+use cofferdam_model::{
+    Digest, FunctionId, FunctionSettings, KeyId, RouteId, RouteSpec, TenantId, UnixNanos, VersionId,
+};
+
+use crate::error::ControlError;
+use crate::vault::WrappedKey;
+use cofferdam_model::SealedValue;
+
+pub use sqlite::SqliteStore;
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantRow {
+    /// Its id.
+    pub id: TenantId,
+    /// Its name, unique.
+    pub name: String,
+    /// Whether anyone of it is let in at all.
+    pub active: bool,
+    /// Since when it exists.
+    pub created: UnixNanos,
+}
+
+/// A subject's roles in a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberRow {
+    /// Subject as its issuer names it.
+    pub subject: String,
+    /// Its roles.
+    pub roles: Vec<String>,
+}
+
+/// A function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionRow {
+    /// Its id.
+    pub id: FunctionId,
+    /// Its name, unique in its tenant.
+    pub name: String,
+    /// Its settings.
+    pub settings: FunctionSettings,
+    /// Counts changes of settings, secrets and version.
+    pub generation: u64,
+    /// The version calls are given to.
+    pub current: Option<VersionId>,
+}
+
+/// An immutable version of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionRow {
+    /// Its id.
+    pub id: VersionId,
+    /// Of which function.
+    pub function: FunctionId,
+    /// Digest of its component.
+    pub component: Digest,
+    /// Length of its component.
+    pub component_bytes: u64,
+    /// The function's settings when it was published.
+    pub settings: FunctionSettings,
+    /// When it was published.
+    pub published: UnixNanos,
+}
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteRow {
+    /// Its id.
+    pub id: RouteId,
+    /// The app that owns it.
+    pub app: String,
+    /// What was declared.
+    pub spec: RouteSpec,
+    /// The function it leads to.
+    pub function: FunctionId,
+}
+
+/// A policy's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyRow {
+    /// Its name, unique in its tenant.
+    pub name: String,
+    /// Cedar text.
+    pub text: String,
+}
+
+/// A secret, sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretRow {
+    /// Of which function.
+    pub function: FunctionId,
+    /// Its name.
+    pub name: String,
+    /// How-manieth value of that name.
+    pub version: u64,
+    /// The value.
+    pub sealed: SealedValue,
+    /// When it was set.
+    pub updated: UnixNanos,
+}
+
+/// An API key. Its text is not here: only a MAC by which it is recognised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeyRow {
+    /// Its id.
+    pub id: KeyId,
+    /// Service account it stands for.
+    pub account: String,
+    /// Roles of that account.
+    pub roles: Vec<String>,
+    /// MAC of its text.
+    pub mac: [u8; 32],
+    /// When it was made.
+    pub created: UnixNanos,
+    /// Until when it is good.
+    pub expires: UnixNanos,
+    /// Since when it is not good any more, if it was revoked.
+    pub revoked: Option<UnixNanos>,
+}
+
+/// Everything of one tenant that a snapshot is made of. Each list is in order of name or id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantState {
+    /// The tenant.
+    pub tenant: TenantRow,
+    /// Its keys, wrapped.
+    pub keys: Vec<WrappedKey>,
+    /// Its members.
+    pub members: Vec<MemberRow>,
+    /// Its functions, each with its current version.
+    pub functions: Vec<(FunctionRow, Option<VersionRow>)>,
+    /// Its routes.
+    pub routes: Vec<RouteRow>,
+    /// Its policies.
+    pub policies: Vec<PolicyRow>,
+    /// Secrets of its functions.
+    pub secrets: Vec<SecretRow>,
+    /// Its API keys.
+    pub api_keys: Vec<ApiKeyRow>,
+}
+
+/// One open transaction. Nothing is seen by others until the work that was given it ends well.
+pub trait Transaction {
+    /// Counts one more change and gives the new count.
+    fn next_generation(&mut self) -> Result<u64, ControlError>;
+    /// Every tenant, in order of name.
+    fn tenants(&mut self) -> Result<Vec<TenantRow>, ControlError>;
+    /// Everything of one tenant.
+    fn tenant(&mut self, id: &TenantId) -> Result<Option<TenantState>, ControlError>;
+    /// Adds a tenant with its first key. Its id and name must be new.
+    fn insert_tenant(&mut self, tenant: &TenantRow, key: &WrappedKey) -> Result<(), ControlError>;
+    /// Gives a subject exactly these roles.
+    fn put_member(&mut self, tenant: &TenantId, member: &MemberRow) -> Result<(), ControlError>;
+    /// Takes a subject out; says whether it was in.
+    fn remove_member(&mut self, tenant: &TenantId, subject: &str) -> Result<bool, ControlError>;
+    /// Adds a function or replaces what is known of it.
+    fn put_function(&mut self, function: &FunctionRow) -> Result<(), ControlError>;
+    /// Removes a function with its versions, secrets and routes; says whether it was there.
+    fn remove_function(&mut self, id: &FunctionId) -> Result<bool, ControlError>;
+    /// A function's versions, newest first.
+    fn versions(&mut self, function: &FunctionId) -> Result<Vec<VersionRow>, ControlError>;
+    /// Adds a version. Its function must exist.
+    fn insert_version(&mut self, version: &VersionRow) -> Result<(), ControlError>;
+    /// Removes a version that is not the current one.
+    fn remove_version(&mut self, id: &VersionId) -> Result<bool, ControlError>;
+    /// Every route on a host, of whichever tenant.
+    fn routes_on(&mut self, host: &str) -> Result<Vec<RouteRow>, ControlError>;
+    /// Replaces the routes of one app.
+    fn replace_routes(&mut self, tenant: &TenantId, app: &str, routes: &[RouteRow]) -> Result<(), ControlError>;
+    /// Adds a policy or replaces its text.
+    fn put_policy(&mut self, tenant: &TenantId, policy: &PolicyRow) -> Result<(), ControlError>;
+    /// Removes a policy; says whether it was there.
+    fn remove_policy(&mut self, tenant: &TenantId, name: &str) -> Result<bool, ControlError>;
+    /// Adds a secret or replaces its value. Its function must exist.
+    fn put_secret(&mut self, secret: &SecretRow) -> Result<(), ControlError>;
+    /// Removes a secret; says whether it was there.
+    fn remove_secret(&mut self, function: &FunctionId, name: &str) -> Result<bool, ControlError>;
+    /// Adds an API key.
+    fn insert_api_key(&mut self, key: &ApiKeyRow) -> Result<(), ControlError>;
+    /// Marks an API key revoked; says whether there is one that was not.
+    fn revoke_api_key(&mut self, id: &KeyId, at: UnixNanos) -> Result<bool, ControlError>;
+    /// Forgets an API key; says whether it was there.
+    fn remove_api_key(&mut self, id: &KeyId) -> Result<bool, ControlError>;
+}
+
+/// Work done inside a transaction.
+pub type Work<'a> = dyn FnMut(&mut dyn Transaction) -> Result<(), ControlError> + 'a;
+
+/// A database.
+pub trait Store: Send {
+    /// Does `work` in one transaction: all of it is durable when this returns well, none of it otherwise.
+    fn transact(&mut self, work: &mut Work<'_>) -> Result<(), ControlError>;
+}
+
+/// Does `work` in one transaction and hands its result on.
+pub(crate) fn run<T>(
+    store: &mut dyn Store,
+    work: impl FnOnce(&mut dyn Transaction) -> Result<T, ControlError>,
+) -> Result<T, ControlError> {
+    let mut work = Some(work);
+    let mut result = None;
+    store.transact(&mut |tx| {
+        // A store calls this once; one that calls it again gets nothing done the second time.
+        if let Some(work) = work.take() {
+            result = Some(work(tx)?);
+        }
+        Ok(())
+    })?;
+    result.ok_or_else(|| ControlError::Damaged { what: "the store did not run the transaction".into() })
+}
+
+#[cfg(test)]
+mod contract;

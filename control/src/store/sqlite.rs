@@ -1,0 +1,428 @@
+//! The store on SQLite: one file, write-ahead log, every commit synced to disk.
+//!
+//! Owns the statements. Must never build one from text it was given: values are bound, always.
+
+use std::path::Path;
+use std::time::Duration;
+
+use cofferdam_model::{Digest, FunctionId, KeyId, RouteId, TenantId, UnixNanos, VersionId};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, TransactionBehavior, named_params, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{
+    ApiKeyRow, FunctionRow, MemberRow, PolicyRow, RouteRow, SecretRow, Store, TenantRow, TenantState, Transaction,
+    VersionRow, Work, migrations,
+};
+use crate::error::ControlError;
+use crate::vault::{self, WrappedKey};
+
+/// How long a statement waits for another process to let go of the file.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The store on one SQLite file.
+pub struct SqliteStore {
+    connection: Connection,
+}
+
+impl SqliteStore {
+    /// Opens the file, which must be there, and brings its schema up to date.
+    pub fn open(path: &Path) -> Result<Self, ControlError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self::over(Connection::open_with_flags(path, flags).map_err(failed)?)
+    }
+
+    fn over(mut connection: Connection) -> Result<Self, ControlError> {
+        connection.busy_timeout(BUSY).map_err(failed)?;
+        connection.pragma_update(None, "journal_mode", "wal").map_err(failed)?;
+        connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
+        connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
+        // Text in the file may not make SQLite call functions with side effects.
+        connection.pragma_update(None, "trusted_schema", false).map_err(failed)?;
+        // What is deleted, sealed secrets among it, is overwritten in the file.
+        connection.pragma_update(None, "secure_delete", true).map_err(failed)?;
+        migrations::run(&mut connection)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(Self { connection })
+    }
+}
+
+impl Store for SqliteStore {
+    fn transact(&mut self, work: &mut Work<'_>) -> Result<(), ControlError> {
+        let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        work(&mut SqliteTransaction { tx: &tx })?;
+        tx.commit().map_err(failed)
+    }
+}
+
+struct SqliteTransaction<'a> {
+    tx: &'a rusqlite::Transaction<'a>,
+}
+
+impl SqliteTransaction<'_> {
+    fn execute(&self, sql: &str, values: impl Params) -> Result<usize, ControlError> {
+        self.tx.prepare_cached(sql).and_then(|mut statement| statement.execute(values)).map_err(failed)
+    }
+
+    fn rows<T>(
+        &self,
+        sql: &str,
+        values: impl Params,
+        read: impl Fn(&Row<'_>) -> Result<T, ControlError>,
+    ) -> Result<Vec<T>, ControlError> {
+        let mut statement = self.tx.prepare_cached(sql).map_err(failed)?;
+        let mut rows = statement.query(values).map_err(failed)?;
+        let mut out = Vec::new();
+        while let Some(row) = rows.next().map_err(failed)? {
+            out.push(read(row)?);
+        }
+        Ok(out)
+    }
+}
+
+impl Transaction for SqliteTransaction<'_> {
+    fn next_generation(&mut self) -> Result<u64, ControlError> {
+        let sql = "UPDATE counters SET value = value + 1 WHERE name = 'generation' RETURNING value";
+        self.tx.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(failed).and_then(unsigned)
+    }
+
+    fn tenants(&mut self) -> Result<Vec<TenantRow>, ControlError> {
+        self.rows("SELECT id, name, active, created FROM tenants ORDER BY name", [], tenant_row)
+    }
+
+    fn tenant(&mut self, id: &TenantId) -> Result<Option<TenantState>, ControlError> {
+        let sql = "SELECT id, name, active, created FROM tenants WHERE id = ?1";
+        let Some(tenant) = self.rows(sql, [id.as_str()], tenant_row)?.pop() else { return Ok(None) };
+        let own = [id.as_str()];
+        Ok(Some(TenantState {
+            tenant,
+            keys: self.rows(
+                "SELECT version, sealed FROM tenant_keys WHERE tenant = ?1 ORDER BY version",
+                own,
+                tenant_key_row,
+            )?,
+            members: self.rows(
+                "SELECT subject, roles FROM members WHERE tenant = ?1 ORDER BY subject",
+                own,
+                member_row,
+            )?,
+            functions: self.rows(
+                "SELECT f.id, f.name, f.settings, f.generation, f.current,
+                        v.id, v.function, v.component, v.component_bytes, v.settings, v.published
+                 FROM functions f LEFT JOIN versions v ON v.id = f.current WHERE f.tenant = ?1 ORDER BY f.name",
+                own,
+                function_row,
+            )?,
+            routes: self.rows(
+                "SELECT id, app, spec, function FROM routes WHERE tenant = ?1 ORDER BY app, id",
+                own,
+                route_row,
+            )?,
+            policies: self.rows("SELECT name, text FROM policies WHERE tenant = ?1 ORDER BY name", own, policy_row)?,
+            secrets: self.rows(
+                "SELECT s.function, s.name, s.version, s.sealed, s.updated
+                 FROM secrets s JOIN functions f ON f.id = s.function WHERE f.tenant = ?1 ORDER BY s.function, s.name",
+                own,
+                secret_row,
+            )?,
+            api_keys: self.rows(
+                "SELECT id, account, roles, mac, created, expires, revoked
+                 FROM api_keys WHERE tenant = ?1 ORDER BY id",
+                own,
+                api_key_row,
+            )?,
+        }))
+    }
+
+    fn insert_tenant(&mut self, tenant: &TenantRow, key: &WrappedKey) -> Result<(), ControlError> {
+        let known = "SELECT name FROM tenants WHERE id = ?1 OR name = ?2";
+        let taken: Option<String> = self
+            .tx
+            .query_row(known, params![tenant.id.as_str(), tenant.name], |row| row.get(0))
+            .optional()
+            .map_err(failed)?;
+        if let Some(name) = taken {
+            return Err(ControlError::Exists { what: "tenant", name });
+        }
+        self.execute(
+            "INSERT INTO tenants (id, name, active, created) VALUES (?1, ?2, ?3, ?4)",
+            params![tenant.id.as_str(), tenant.name, tenant.active, signed(tenant.created.0)?],
+        )?;
+        self.execute(
+            "INSERT INTO tenant_keys (tenant, version, sealed) VALUES (?1, ?2, ?3)",
+            params![tenant.id.as_str(), key.version, vault::encode(&key.sealed)],
+        )?;
+        Ok(())
+    }
+
+    fn put_member(&mut self, tenant: &TenantId, member: &MemberRow) -> Result<(), ControlError> {
+        self.execute(
+            "INSERT INTO members (tenant, subject, roles) VALUES (?1, ?2, ?3)
+             ON CONFLICT (tenant, subject) DO UPDATE SET roles = excluded.roles",
+            params![tenant.as_str(), member.subject, json(&member.roles)?],
+        )?;
+        Ok(())
+    }
+
+    fn remove_member(&mut self, tenant: &TenantId, subject: &str) -> Result<bool, ControlError> {
+        let sql = "DELETE FROM members WHERE tenant = ?1 AND subject = ?2";
+        Ok(self.execute(sql, params![tenant.as_str(), subject])? > 0)
+    }
+
+    fn put_function(&mut self, function: &FunctionRow) -> Result<(), ControlError> {
+        self.execute(
+            "INSERT INTO functions (id, tenant, name, settings, generation, current)
+             VALUES (:id, :tenant, :name, :settings, :generation, :current)
+             ON CONFLICT (id) DO UPDATE SET name = excluded.name, settings = excluded.settings,
+                 generation = excluded.generation, current = excluded.current",
+            named_params! {
+                ":id": function.id.as_str(),
+                ":tenant": function.id.tenant().as_str(),
+                ":name": function.name,
+                ":settings": json(&function.settings)?,
+                ":generation": signed(function.generation)?,
+                ":current": function.current.as_ref().map(VersionId::as_str),
+            },
+        )?;
+        Ok(())
+    }
+
+    fn remove_function(&mut self, id: &FunctionId) -> Result<bool, ControlError> {
+        Ok(self.execute("DELETE FROM functions WHERE id = ?1", [id.as_str()])? > 0)
+    }
+
+    fn versions(&mut self, function: &FunctionId) -> Result<Vec<VersionRow>, ControlError> {
+        self.rows(
+            "SELECT id, function, component, component_bytes, settings, published
+             FROM versions WHERE function = ?1 ORDER BY published DESC, id",
+            [function.as_str()],
+            |row| version_row(row, 0),
+        )
+    }
+
+    fn insert_version(&mut self, version: &VersionRow) -> Result<(), ControlError> {
+        self.execute(
+            "INSERT INTO versions (id, function, component, component_bytes, settings, published)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                version.id.as_str(),
+                version.function.as_str(),
+                version.component.to_string(),
+                signed(version.component_bytes)?,
+                json(&version.settings)?,
+                signed(version.published.0)?,
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn remove_version(&mut self, id: &VersionId) -> Result<bool, ControlError> {
+        let sql = "DELETE FROM versions WHERE id = ?1 AND id NOT IN (SELECT current FROM functions WHERE current = ?1)";
+        Ok(self.execute(sql, [id.as_str()])? > 0)
+    }
+
+    fn routes_on(&mut self, host: &str) -> Result<Vec<RouteRow>, ControlError> {
+        self.rows("SELECT id, app, spec, function FROM routes WHERE host = ?1 ORDER BY id", [host], route_row)
+    }
+
+    fn replace_routes(&mut self, tenant: &TenantId, app: &str, routes: &[RouteRow]) -> Result<(), ControlError> {
+        self.execute("DELETE FROM routes WHERE tenant = ?1 AND app = ?2", params![tenant.as_str(), app])?;
+        for route in routes {
+            self.execute(
+                "INSERT INTO routes (id, tenant, app, host, spec, function) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    route.id.as_str(),
+                    tenant.as_str(),
+                    app,
+                    route.spec.host,
+                    json(&route.spec)?,
+                    route.function.as_str()
+                ],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn put_policy(&mut self, tenant: &TenantId, policy: &PolicyRow) -> Result<(), ControlError> {
+        self.execute(
+            "INSERT INTO policies (tenant, name, text) VALUES (?1, ?2, ?3)
+             ON CONFLICT (tenant, name) DO UPDATE SET text = excluded.text",
+            params![tenant.as_str(), policy.name, policy.text],
+        )?;
+        Ok(())
+    }
+
+    fn remove_policy(&mut self, tenant: &TenantId, name: &str) -> Result<bool, ControlError> {
+        let sql = "DELETE FROM policies WHERE tenant = ?1 AND name = ?2";
+        Ok(self.execute(sql, params![tenant.as_str(), name])? > 0)
+    }
+
+    fn put_secret(&mut self, secret: &SecretRow) -> Result<(), ControlError> {
+        self.execute(
+            "INSERT INTO secrets (function, name, version, sealed, updated) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (function, name) DO UPDATE SET
+                 version = excluded.version, sealed = excluded.sealed, updated = excluded.updated",
+            params![
+                secret.function.as_str(),
+                secret.name,
+                signed(secret.version)?,
+                vault::encode(&secret.sealed),
+                signed(secret.updated.0)?,
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn remove_secret(&mut self, function: &FunctionId, name: &str) -> Result<bool, ControlError> {
+        let sql = "DELETE FROM secrets WHERE function = ?1 AND name = ?2";
+        Ok(self.execute(sql, params![function.as_str(), name])? > 0)
+    }
+
+    fn insert_api_key(&mut self, key: &ApiKeyRow) -> Result<(), ControlError> {
+        self.execute(
+            "INSERT INTO api_keys (id, tenant, account, roles, mac, created, expires, revoked)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![
+                key.id.as_str(),
+                key.id.tenant().as_str(),
+                key.account,
+                json(&key.roles)?,
+                key.mac,
+                signed(key.created.0)?,
+                signed(key.expires.0)?,
+                key.revoked.map(|at| signed(at.0)).transpose()?,
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn revoke_api_key(&mut self, id: &KeyId, at: UnixNanos) -> Result<bool, ControlError> {
+        let sql = "UPDATE api_keys SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL";
+        Ok(self.execute(sql, params![id.as_str(), signed(at.0)?])? > 0)
+    }
+
+    fn remove_api_key(&mut self, id: &KeyId) -> Result<bool, ControlError> {
+        Ok(self.execute("DELETE FROM api_keys WHERE id = ?1", [id.as_str()])? > 0)
+    }
+}
+
+// === reading rows ===
+
+fn tenant_row(row: &Row<'_>) -> Result<TenantRow, ControlError> {
+    Ok(TenantRow {
+        id: id(row, 0, TenantId::parse)?,
+        name: get(row, 1)?,
+        active: get(row, 2)?,
+        created: UnixNanos(number(row, 3)?),
+    })
+}
+
+fn tenant_key_row(row: &Row<'_>) -> Result<WrappedKey, ControlError> {
+    Ok(WrappedKey { version: get(row, 0)?, sealed: vault::decode(&get::<Vec<u8>>(row, 1)?)? })
+}
+
+fn member_row(row: &Row<'_>) -> Result<MemberRow, ControlError> {
+    Ok(MemberRow { subject: get(row, 0)?, roles: from_json(row, 1)? })
+}
+
+fn function_row(row: &Row<'_>) -> Result<(FunctionRow, Option<VersionRow>), ControlError> {
+    let current = match get::<Option<String>>(row, 4)? {
+        Some(text) => Some(VersionId::parse(&text).map_err(damaged)?),
+        None => None,
+    };
+    let version = current.is_some().then(|| version_row(row, 5)).transpose()?;
+    let function = FunctionRow {
+        id: id(row, 0, FunctionId::parse)?,
+        name: get(row, 1)?,
+        settings: from_json(row, 2)?,
+        generation: number(row, 3)?,
+        current,
+    };
+    Ok((function, version))
+}
+
+fn version_row(row: &Row<'_>, first: usize) -> Result<VersionRow, ControlError> {
+    Ok(VersionRow {
+        id: id(row, first, VersionId::parse)?,
+        function: id(row, first + 1, FunctionId::parse)?,
+        component: Digest::try_from(get::<String>(row, first + 2)?).map_err(damaged)?,
+        component_bytes: number(row, first + 3)?,
+        settings: from_json(row, first + 4)?,
+        published: UnixNanos(number(row, first + 5)?),
+    })
+}
+
+fn route_row(row: &Row<'_>) -> Result<RouteRow, ControlError> {
+    Ok(RouteRow {
+        id: id(row, 0, RouteId::parse)?,
+        app: get(row, 1)?,
+        spec: from_json(row, 2)?,
+        function: id(row, 3, FunctionId::parse)?,
+    })
+}
+
+fn policy_row(row: &Row<'_>) -> Result<PolicyRow, ControlError> {
+    Ok(PolicyRow { name: get(row, 0)?, text: get(row, 1)? })
+}
+
+fn secret_row(row: &Row<'_>) -> Result<SecretRow, ControlError> {
+    Ok(SecretRow {
+        function: id(row, 0, FunctionId::parse)?,
+        name: get(row, 1)?,
+        version: number(row, 2)?,
+        sealed: vault::decode(&get::<Vec<u8>>(row, 3)?)?,
+        updated: UnixNanos(number(row, 4)?),
+    })
+}
+
+fn api_key_row(row: &Row<'_>) -> Result<ApiKeyRow, ControlError> {
+    Ok(ApiKeyRow {
+        id: id(row, 0, KeyId::parse)?,
+        account: get(row, 1)?,
+        roles: from_json(row, 2)?,
+        mac: get(row, 3)?,
+        created: UnixNanos(number(row, 4)?),
+        expires: UnixNanos(number(row, 5)?),
+        revoked: get::<Option<i64>>(row, 6)?.map(unsigned).transpose()?.map(UnixNanos),
+    })
+}
+
+fn failed(error: rusqlite::Error) -> ControlError {
+    ControlError::Store(error.into())
+}
+
+fn damaged(error: impl std::fmt::Display) -> ControlError {
+    ControlError::Damaged { what: error.to_string() }
+}
+
+fn get<T: rusqlite::types::FromSql>(row: &Row<'_>, column: usize) -> Result<T, ControlError> {
+    row.get(column).map_err(failed)
+}
+
+fn id<T, E: std::fmt::Display>(
+    row: &Row<'_>,
+    column: usize,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<T, ControlError> {
+    parse(&get::<String>(row, column)?).map_err(damaged)
+}
+
+fn number(row: &Row<'_>, column: usize) -> Result<u64, ControlError> {
+    get::<i64>(row, column).and_then(unsigned)
+}
+
+fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T, ControlError> {
+    serde_json::from_str(&get::<String>(row, column)?).map_err(damaged)
+}
+
+fn json(value: &impl Serialize) -> Result<String, ControlError> {
+    serde_json::to_string(value).map_err(|error| ControlError::Store(error.into()))
+}
+
+fn signed(number: u64) -> Result<i64, ControlError> {
+    i64::try_from(number).map_err(damaged)
+}
+
+fn unsigned(number: i64) -> Result<u64, ControlError> {
+    u64::try_from(number).map_err(damaged)
+}

@@ -1,0 +1,192 @@
+//! Tenants, who belongs to them, their policies and their API keys.
+//!
+//! Owns the rules these must keep. Must never hand out a key's text a second time: only its MAC is stored.
+
+use std::time::Duration;
+
+use cofferdam_authz::api_key;
+use cofferdam_model::id::{is_name, platform_tenant};
+use cofferdam_model::{KeyId, TenantId};
+use serde_json::{Value, json};
+
+use crate::apply::Change;
+use crate::error::ControlError;
+use crate::store::{ApiKeyRow, MemberRow, PolicyRow, TenantRow};
+
+/// Name of the tenant that stands for the platform.
+pub const PLATFORM_NAME: &str = "platform";
+/// The role that manages the platform. Means something in the platform's tenant only.
+pub const OPERATOR: &str = "operator";
+
+const TENANTS: usize = 10_000;
+const MEMBERS: usize = 10_000;
+const ROLES: usize = 16;
+const SUBJECT_BYTES: usize = 255;
+const POLICIES: usize = 256;
+const POLICY_BYTES: usize = 64 * 1024;
+const POLICY_BYTES_IN_ALL: usize = 1024 * 1024;
+const API_KEYS: usize = 1_000;
+const KEY_TTL_SECONDS: std::ops::RangeInclusive<u64> = 60..=365 * 24 * 60 * 60;
+
+impl Change<'_> {
+    pub(crate) fn create_tenant(&mut self, name: &str) -> Result<(TenantId, Value), ControlError> {
+        check_name("tenant name", name)?;
+        if name == PLATFORM_NAME {
+            return Err(ControlError::invalid("tenant name", name, "it stands for the platform itself"));
+        }
+        if self.tx.tenants()?.len() >= TENANTS {
+            return Err(ControlError::TooMany { what: "tenants", limit: TENANTS });
+        }
+        let id = TenantId::mint(self.means.random);
+        self.insert_tenant(id.clone(), name)?;
+        let answer = json!({ "id": id, "name": name });
+        Ok((id, answer))
+    }
+
+    pub(crate) fn insert_tenant(&mut self, id: TenantId, name: &str) -> Result<(), ControlError> {
+        let key = self.means.vault.tenant_key(&id, 1, self.means.random)?;
+        let row = TenantRow { id, name: name.to_owned(), active: true, created: self.means.now };
+        self.tx.insert_tenant(&row, &key)
+    }
+
+    pub(crate) fn put_member(&mut self, tenant: &TenantId, subject: &str, roles: &[String]) -> Done {
+        let printable = !subject.is_empty() && subject.chars().all(|c| !c.is_control());
+        if !printable || subject.len() > SUBJECT_BYTES {
+            return Err(ControlError::invalid("subject", subject, "1 to 255 bytes, none of them a control character"));
+        }
+        check_roles(tenant, roles)?;
+        let state = self.state(tenant)?;
+        let known = state.members.iter().any(|member| member.subject == subject);
+        if !known && state.members.len() >= MEMBERS {
+            return Err(ControlError::TooMany { what: "members", limit: MEMBERS });
+        }
+        self.tx.put_member(tenant, &MemberRow { subject: subject.to_owned(), roles: roles.to_vec() })?;
+        Ok(json!({ "tenant": tenant, "subject": subject, "roles": roles, "created": !known }))
+    }
+
+    pub(crate) fn remove_member(&mut self, tenant: &TenantId, subject: &str) -> Done {
+        if !self.tx.remove_member(tenant, subject)? {
+            return Err(ControlError::not_found("member", subject));
+        }
+        Ok(json!({ "tenant": tenant, "subject": subject, "removed": true }))
+    }
+
+    pub(crate) fn put_policy(&mut self, tenant: &TenantId, name: &str, text: &str) -> Done {
+        check_name("policy name", name)?;
+        if text.len() > POLICY_BYTES {
+            let what = format!("policy `{name}`");
+            return Err(ControlError::TooLarge { what, bytes: text.len(), limit: POLICY_BYTES });
+        }
+        let state = self.state(tenant)?;
+        let others = state.policies.iter().filter(|policy| policy.name != name);
+        let (count, bytes) = others.fold((0, text.len()), |(n, bytes), policy| (n + 1, bytes + policy.text.len()));
+        if count >= POLICIES {
+            return Err(ControlError::TooMany { what: "policies", limit: POLICIES });
+        }
+        if bytes > POLICY_BYTES_IN_ALL {
+            let what = "all policies of the tenant together".to_owned();
+            return Err(ControlError::TooLarge { what, bytes, limit: POLICY_BYTES_IN_ALL });
+        }
+        // Whether it compiles shows when the tenant's next snapshot is built, before anything is committed.
+        self.tx.put_policy(tenant, &PolicyRow { name: name.to_owned(), text: text.to_owned() })?;
+        Ok(json!({ "tenant": tenant, "name": name }))
+    }
+
+    pub(crate) fn remove_policy(&mut self, tenant: &TenantId, name: &str) -> Done {
+        if !self.tx.remove_policy(tenant, name)? {
+            return Err(ControlError::not_found("policy", name));
+        }
+        Ok(json!({ "tenant": tenant, "name": name, "removed": true }))
+    }
+
+    pub(crate) fn create_key(&mut self, tenant: &TenantId, account: &str, roles: &[String], ttl_seconds: u64) -> Done {
+        check_name("account", account)?;
+        check_roles(tenant, roles)?;
+        if !KEY_TTL_SECONDS.contains(&ttl_seconds) {
+            let reason = "a key is good for at least 60 seconds and at most 365 days";
+            return Err(ControlError::invalid("ttl_seconds", &ttl_seconds.to_string(), reason));
+        }
+        self.make_room_for_key(tenant)?;
+        let (id, text, mac) = api_key::create(tenant, self.means.pepper, self.means.random);
+        let key = ApiKeyRow {
+            id,
+            account: account.to_owned(),
+            roles: roles.to_vec(),
+            mac,
+            created: self.means.now,
+            expires: self.means.now.plus(Duration::from_secs(ttl_seconds)),
+            revoked: None,
+        };
+        self.tx.insert_api_key(&key)?;
+        let mut answer = describe_key(&key);
+        if let Value::Object(fields) = &mut answer {
+            fields.insert("key".into(), text.expose().into());
+        }
+        Ok(answer)
+    }
+
+    /// Keys that are good no more are forgotten only when their room is needed: till then they can be looked up.
+    fn make_room_for_key(&mut self, tenant: &TenantId) -> Result<(), ControlError> {
+        let keys = self.state(tenant)?.api_keys;
+        if keys.len() < API_KEYS {
+            return Ok(());
+        }
+        let now = self.means.now;
+        let mut dead = keys.iter().filter(|key| key.revoked.is_some() || key.expires <= now).peekable();
+        if dead.peek().is_none() {
+            return Err(ControlError::TooMany { what: "API keys", limit: API_KEYS });
+        }
+        dead.try_for_each(|key| self.tx.remove_api_key(&key.id).map(|_| ()))
+    }
+
+    pub(crate) fn revoke_key(&mut self, id: &KeyId) -> Done {
+        let keys = self.state(&id.tenant())?.api_keys;
+        let Some(mut key) = keys.into_iter().find(|key| key.id == *id) else {
+            return Err(ControlError::not_found("API key", id.as_str()));
+        };
+        if self.tx.revoke_api_key(id, self.means.now)? {
+            key.revoked = Some(self.means.now);
+        }
+        Ok(describe_key(&key))
+    }
+}
+
+/// What a change answers, or why it was refused.
+pub(crate) type Done = Result<Value, ControlError>;
+
+/// An API key as callers see it.
+pub(crate) fn describe_key(key: &ApiKeyRow) -> Value {
+    json!({
+        "id": key.id,
+        "account": key.account,
+        "roles": key.roles,
+        "created": key.created.to_string(),
+        "expires": key.expires.to_string(),
+        "revoked": key.revoked.map(|at| at.to_string()),
+    })
+}
+
+/// Refuses what may not be a name.
+pub(crate) fn check_name(field: &str, name: &str) -> Result<(), ControlError> {
+    if is_name(name) {
+        return Ok(());
+    }
+    let reason = "a name is 1 to 63 of `a-z`, `0-9` and `-`, begins with a letter and does not end with `-`";
+    Err(ControlError::invalid(field, name, reason))
+}
+
+fn check_roles(tenant: &TenantId, roles: &[String]) -> Result<(), ControlError> {
+    if roles.is_empty() || roles.len() > ROLES {
+        return Err(ControlError::invalid("roles", &roles.join(","), "1 to 16 roles are expected"));
+    }
+    for (at, role) in roles.iter().enumerate() {
+        check_name("role", role)?;
+        if roles.iter().take(at).any(|earlier| earlier == role) {
+            return Err(ControlError::invalid("role", role, "it is listed twice"));
+        }
+        if role == OPERATOR && *tenant != platform_tenant() {
+            return Err(ControlError::invalid("role", role, "operators belong to the platform's own tenant"));
+        }
+    }
+    Ok(())
+}
