@@ -1,0 +1,36 @@
+//! How a fresh process of ours shuts itself in, and what this host lets it shut.
+//!
+//! Owns every layer between a hostile guest that broke out of Wasm and the host: identity, namespaces, empty root,
+//! capabilities, limits, Landlock and syscall filters. Must never run tenant code, never decide whether a missing
+//! layer is acceptable (the caller reads the [`Report`] and does), and never hide that a layer is missing.
+//!
+//! Life of a jailed process: its parent starts it with an empty environment and three descriptors; its first act is
+//! [`confine`], which forks. The process the parent knows stays behind as the guardian: it holds nothing, passes on
+//! how the jailed one ended, and kills it when the parent's end of its channel goes away. The jailed one returns
+//! from [`confine`] and may then read its first untrusted byte. A worker calls [`seal`] once its code is mapped.
+
+mod capabilities;
+mod confine;
+mod error;
+mod filter;
+mod guardian;
+mod host;
+mod identity;
+mod landlock;
+mod limits;
+mod namespaces;
+mod probe;
+mod report;
+mod root;
+mod seccomp;
+mod sys;
+mod syscalls;
+
+pub use confine::{Role, confine};
+pub use error::JailError;
+pub use probe::probe;
+pub use report::{HostCheck, Layer, LayerName, Report, State};
+pub use seccomp::seal;
+
+#[cfg(test)]
+mod tests;

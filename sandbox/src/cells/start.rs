@@ -1,0 +1,188 @@
+//! How a cell comes to serve a function version.
+//!
+//! Owns the way from nothing, or a blank cell, to one that is loaded. Must never unseal an environment before there is
+//! a jailed cell of the required isolation to give it to.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cofferdam_model::handover::Handover;
+use cofferdam_model::{CellId, FunctionLimits};
+use zeroize::Zeroizing;
+
+use super::group::{Group, Member, Spec};
+use super::{Cell, Place, Pool, reaches, tend};
+use crate::cell::Blank;
+use crate::channel::Channel;
+use crate::error::SandboxError;
+
+/// Attempts with another cell where one died before it was handed anything.
+const ATTEMPTS: usize = 2;
+
+/// A cell on its way. However that ends, the group is told.
+struct Order {
+    group: Arc<Group>,
+    spec: Arc<Spec>,
+    now: Duration,
+    outcome: Result<Option<Member>, SandboxError>,
+}
+
+impl Order {
+    fn end(mut self, outcome: Result<Option<Member>, SandboxError>, now: Duration) {
+        (self.outcome, self.now) = (outcome, now);
+    }
+}
+
+impl Drop for Order {
+    fn drop(&mut self) {
+        let (group, key) = (self.group.clone(), &self.spec.key);
+        match std::mem::replace(&mut self.outcome, Ok(None)) {
+            Ok(Some(member)) => group.change(|state, todo| {
+                state.admit(member);
+                state.collect(todo);
+                state.serve(&self.group, todo);
+            }),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(function = %group.function, version = %key.version, %error, "no cell could be started");
+                group.change(|state, _| state.give_up(key, error, self.now));
+            }
+        }
+    }
+}
+
+impl Pool {
+    /// Starts a cell for a group, in the background.
+    pub(super) fn start(self: &Arc<Self>, group: &Arc<Group>, spec: Arc<Spec>) {
+        let now = self.parts.clock.monotonic();
+        let order = Order { group: group.clone(), spec, now, outcome: Err(SandboxError::Closing) };
+        let pool = self.clone();
+        self.runtime.spawn(async move {
+            let made = pool.make(&order.spec).await;
+            let outcome = made.map(|blank| Some(pool.employ(blank, &order.group, &order.spec)));
+            order.end(outcome, pool.parts.clock.monotonic());
+        });
+    }
+
+    /// A blank cell made one of this version.
+    async fn make(self: &Arc<Self>, spec: &Arc<Spec>) -> Result<Blank, SandboxError> {
+        let artifact = self.parts.library.artifact(spec.component).await?;
+        let within = Duration::from_millis(self.parts.limits.cell_start_ms);
+        let mut attempt = 1;
+        loop {
+            let blank = self.take_blank().await?;
+            let handover = match unsealed(spec.clone(), artifact.bytes).await {
+                Ok(handover) => handover,
+                Err(error) => {
+                    blank.end().await;
+                    return Err(error);
+                }
+            };
+            match blank.assign(&handover, artifact.reader()?, within).await {
+                Ok(blank) => return Ok(blank),
+                Err(not_taken) if not_taken.retry && attempt < ATTEMPTS => attempt += 1,
+                Err(not_taken) => return Err(not_taken.error),
+            }
+        }
+    }
+
+    /// Puts a loaded cell to work, with somebody to watch over it.
+    fn employ(self: &Arc<Self>, blank: Blank, group: &Arc<Group>, spec: &Arc<Spec>) -> Member {
+        let (id, isolation, stream, process) = blank.into_parts();
+        let clock = self.parts.clock.clone();
+        let (logs, function) = (self.parts.logs.clone(), group.function.clone());
+        let channel = Channel::start(stream, clock.clone(), Arc::new(move |lines| logs.append(&function, lines)));
+        let cell = Arc::new(Cell { id, isolation, channel, clock });
+        self.runtime.spawn(tend::watch(group.clone(), cell.clone(), process));
+        if self.closing.load(Ordering::Acquire) {
+            cell.channel.close(crate::channel::Closed::Retired);
+        }
+        let now = self.parts.clock.monotonic();
+        Member {
+            cell,
+            spec: spec.clone(),
+            load: 0,
+            served: 0,
+            born: now,
+            lifetime: self.lifetime(spec.deployment.recycle.after_seconds),
+            quiet_since: now,
+            soiled: false,
+            leaving: false,
+            draining: false,
+        }
+    }
+
+    /// Within a tenth of what was asked for, so that cells started together do not end together.
+    fn lifetime(&self, seconds: u64) -> Duration {
+        let mut byte = [0];
+        self.parts.random.fill(&mut byte);
+        let permille =
+            byte.iter().fold(900u64, |sum, byte| sum.saturating_add(u64::from(*byte).saturating_mul(200) / 255));
+        Duration::from_millis(seconds.saturating_mul(permille))
+    }
+
+    /// A blank cell: one that waits, or a new one.
+    pub(super) async fn take_blank(&self) -> Result<Blank, SandboxError> {
+        loop {
+            let waiting = self.blanks().pop();
+            self.fewer_blanks.notify_one();
+            let Some(mut blank) = waiting else { break };
+            if blank.is_alive() {
+                return Ok(blank);
+            }
+            blank.end().await;
+        }
+        let place = match self.places.take() {
+            Some(place) => place,
+            None => {
+                self.evict();
+                let within = Duration::from_millis(self.parts.limits.queue_ms);
+                let place = tokio::time::timeout(within, self.places.wait()).await;
+                place.map_err(|_| SandboxError::Busy { what: "cells" })?
+            }
+        };
+        self.make_blank(place).await
+    }
+
+    /// Starts a process and waits until it is jailed well enough.
+    pub(super) async fn make_blank(&self, place: Place) -> Result<Blank, SandboxError> {
+        let within = Duration::from_millis(self.parts.limits.cell_start_ms);
+        let (stream, mut process) = self.parts.spawn.spawn()?;
+        process.place = Some(place);
+        let blank = Blank::settle(CellId::mint(&*self.parts.random), stream, process, within).await?;
+        let (reached, required) = (blank.isolation, self.parts.required);
+        if !reaches(reached, required) {
+            blank.end().await;
+            return Err(SandboxError::Isolation { reached, required });
+        }
+        Ok(blank)
+    }
+
+    /// Ends the cell that was without a call for longest, to make room.
+    fn evict(&self) {
+        let groups: Vec<Arc<Group>> = self.groups().values().cloned().collect();
+        let idle = |group: &Arc<Group>| {
+            let state = group.lock();
+            let idle = state.members.iter().filter(|member| member.load == 0 && !member.draining);
+            idle.map(|member| member.quiet_since).min().map(|since| (since, group.clone()))
+        };
+        if let Some((since, group)) = groups.iter().filter_map(idle).min_by_key(|(since, _)| *since) {
+            group.change(|state, todo| {
+                state.drain(|member| member.load == 0 && member.quiet_since == since);
+                state.collect(todo);
+            });
+        }
+    }
+}
+
+/// The encoded handover of a version, its environment in plaintext. Unsealing reads a store, so it may block.
+async fn unsealed(spec: Arc<Spec>, artifact_bytes: u64) -> Result<Zeroizing<Vec<u8>>, SandboxError> {
+    let encoded = tokio::task::spawn_blocking(move || {
+        let env = (spec.deployment.unseal)().map_err(SandboxError::Unseal)?;
+        let limits = FunctionLimits { concurrency: spec.share(), cells: 1, ..(*spec.limits).clone() };
+        let handover = Handover { limits, artifact_bytes, env };
+        handover.encode().map_err(|error| SandboxError::Load { reason: format!("its environment: {error}") })
+    });
+    encoded.await.unwrap_or_else(|error| Err(SandboxError::Unseal(error.into())))
+}

@@ -1,0 +1,172 @@
+//! One call, from its open audit entry to the head of its answer.
+//!
+//! Owns the order: intent first where the route is strict, then a cell, then the request; the intent at the latest
+//! when the call outlives its moment. Must never send a byte for a permit that is not in an entry, and never try a
+//! call again of which anything was sent.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use cofferdam_audit::Entry;
+use cofferdam_authz::Permit;
+use cofferdam_model::frame::RequestHead;
+use cofferdam_model::{Ending, FunctionLimits, Invoke, Level, Subject, Usage};
+use http::{HeaderMap, StatusCode};
+use tokio::time::{Instant, Sleep};
+
+use crate::cells::{Pool, Refusal, Want};
+use crate::channel::{Handle, NotOpened, Ticket};
+use crate::config::{Deployment, InboundBody};
+use crate::error::InboundError;
+use crate::outcome::{Answer, AnswerBody, Failure, Ran};
+use crate::pump::Pump;
+
+/// A call that has no answer after this long has its intent written.
+const INTENT_AFTER: Duration = Duration::from_millis(100);
+/// What a cell may be over a call's wall time before it is killed.
+pub(crate) const GRACE: Duration = Duration::from_millis(250);
+/// Attempts to get a call into a cell, while nothing of it was sent.
+const ATTEMPTS: usize = 3;
+
+/// Runs the call its entry was opened for.
+pub(crate) async fn invoke(
+    pool: &Arc<Pool>,
+    entry: &mut Entry<Permit<Invoke>>,
+    deployment: &Deployment,
+    head: RequestHead,
+    body: InboundBody,
+) -> Result<Answer, Failure> {
+    let limits = entry.subject().operation().limits.clone();
+    if body.size_hint().lower() > limits.request_bytes {
+        return Err(Failure::inbound(InboundError::TooLarge, Usage::default(), None));
+    }
+    if entry.subject().level() == Level::Strict {
+        // Dropping the proof is all there is to do with it: having waited for it is the point.
+        let recorded = entry.intent().await.map(drop);
+        recorded.map_err(|error| {
+            tracing::error!(%error, "a call was stopped because its intent could not be recorded");
+            Failure::before(Ending::PlatformFailed, None)
+        })?;
+    }
+    let (handle, ran) = begin(pool, entry.subject(), deployment, &head, body.is_end_stream()).await?;
+    let mut exchange = Exchange::new(handle, body, &limits);
+    let mut timer = pin!(tokio::time::sleep(INTENT_AFTER));
+    let (status, headers) =
+        poll_fn(|cx| exchange.poll(entry, timer.as_mut(), cx)).await.map_err(|stop| stop.into_failure(ran.clone()))?;
+    let (handle, deadline, pump) = exchange.into_parts();
+    let body = AnswerBody::new(handle, deadline, pump);
+    Ok(Answer { status, headers, body, cell: (ran.cell, ran.ordinal), isolation: ran.isolation })
+}
+
+/// Gets the call into a cell. A cell may go while a call is on its way to it; then the next one is taken.
+async fn begin(
+    pool: &Arc<Pool>,
+    permit: &Permit<Invoke>,
+    deployment: &Deployment,
+    head: &RequestHead,
+    ended: bool,
+) -> Result<(Handle, Ran), Failure> {
+    let operation = permit.operation();
+    let want = Want::of(operation, deployment);
+    for _ in 0..ATTEMPTS {
+        let lease = pool.acquire(&want).await.map_err(|refusal| refused(&refusal))?;
+        let cell = lease.cell().clone();
+        let ran = Ran { cell: cell.id.clone(), ordinal: lease.ordinal(), isolation: cell.isolation };
+        let ticket = Ticket {
+            request: permit.circumstances().request.clone(),
+            limits: operation.limits.clone(),
+            lease: Some(lease),
+        };
+        match cell.channel.open(head, ended, ticket) {
+            Ok(handle) => return Ok((handle, ran)),
+            Err(NotOpened::Closed) => {}
+            Err(NotOpened::Head(error)) => {
+                tracing::error!(%error, "a request head passed the gateway's limits but not the channel's");
+                return Err(Failure::before(Ending::PlatformFailed, None));
+            }
+        }
+    }
+    Err(Failure::before(Ending::Unavailable, Some(Refusal::Overloaded.retry_after())))
+}
+
+fn refused(refusal: &Refusal) -> Failure {
+    let ending = match refusal {
+        Refusal::Overloaded => Ending::Overloaded,
+        Refusal::Unavailable { .. } | Refusal::Closing => Ending::Unavailable,
+    };
+    Failure::before(ending, Some(refusal.retry_after()))
+}
+
+/// Why there will be no answer.
+enum Stop {
+    Over(Ending, Usage),
+    Inbound(InboundError, Usage),
+}
+
+impl Stop {
+    fn into_failure(self, ran: Ran) -> Failure {
+        match self {
+            Self::Over(ending, usage) => Failure::after(ending, usage, ran),
+            Self::Inbound(error, usage) => Failure::inbound(error, usage, Some(ran)),
+        }
+    }
+}
+
+/// A call under way that has no answer yet.
+struct Exchange {
+    handle: Handle,
+    pump: Option<Pump>,
+    deadline: Instant,
+    late: bool,
+}
+
+impl Exchange {
+    fn new(handle: Handle, body: InboundBody, limits: &FunctionLimits) -> Self {
+        let wall = Duration::from_millis(limits.wall_ms).saturating_add(GRACE);
+        let ended = body.is_end_stream();
+        let pump = (!ended).then(|| Pump::new(handle.channel().clone(), handle.number(), body, limits.request_bytes));
+        Self { handle, pump, deadline: Instant::now() + wall, late: false }
+    }
+
+    /// Moves the request on and looks for the answer.
+    fn poll(
+        &mut self,
+        entry: &mut Entry<Permit<Invoke>>,
+        mut timer: Pin<&mut Sleep>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(StatusCode, HeaderMap), Stop>> {
+        // First of all: a guest may answer without taking the whole request, and then that is what counts.
+        if let Poll::Ready(head) = self.handle.poll_head(cx) {
+            return Poll::Ready(head.map_err(|(ending, usage)| Stop::Over(ending, usage)));
+        }
+        match self.pump.as_mut().map(|pump| pump.poll(cx)) {
+            Some(Poll::Ready(Ok(()))) => self.pump = None,
+            Some(Poll::Ready(Err(error))) => return Poll::Ready(Err(Stop::Inbound(error, self.handle.seen()))),
+            Some(Poll::Pending) | None => {}
+        }
+        self.handle.start();
+        while timer.as_mut().poll(cx).is_ready() {
+            if self.late {
+                self.handle.expire();
+                return Poll::Ready(Err(Stop::Over(Ending::WallExceeded, self.handle.seen())));
+            }
+            self.late = true;
+            timer.as_mut().reset(self.deadline);
+            if let Err(error) = entry.queue_intent() {
+                tracing::error!(%error, "a call was stopped because its intent could not be recorded");
+                return Poll::Ready(Err(Stop::Over(Ending::PlatformFailed, self.handle.seen())));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn into_parts(self) -> (Handle, Instant, Option<Pump>) {
+        (self.handle, self.deadline, self.pump)
+    }
+}
+
+#[cfg(test)]
+mod tests;

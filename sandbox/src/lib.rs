@@ -1,0 +1,28 @@
+//! The host side of an invocation: cells, the channel to them, artifacts, function logs.
+//!
+//! Owns every process that runs tenant code, from its start to its last breath. Must never run a guest, compile one
+//! or link an engine itself, never believe a cell, and never hand a call over without the open audit entry of it.
+
+mod artifact;
+mod cell;
+mod cells;
+mod channel;
+mod compile;
+mod config;
+mod error;
+mod invoke;
+mod library;
+mod logs;
+mod node;
+mod outcome;
+mod pump;
+mod store;
+#[cfg(test)]
+mod testing;
+
+pub use cells::CellInfo;
+pub use config::{Deployment, InboundBody, SandboxConfig, Unseal};
+pub use error::{BoxError, InboundError, SandboxError};
+pub use library::Prepared;
+pub use node::Sandbox;
+pub use outcome::{Answer, AnswerBody, Cut, Failure};

@@ -1,0 +1,302 @@
+//! Components and what they were compiled to: found, made when missing, kept ready.
+//!
+//! Owns the directory of both and the rules of reuse. An artifact belongs to one component and to what decided its
+//! machine code; it is used only after its MAC was verified, and made anew from the component, which its digest
+//! verifies, where it does not fit. Must never compile the same component twice at once, nor remember a failure that
+//! was not the component's.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::{digest, hmac};
+use bytes::Bytes;
+use cofferdam_model::Digest;
+use tokio::sync::Semaphore;
+
+use crate::artifact::{Framed, Header, Sealed};
+use crate::compile::Compiler;
+use crate::config::SandboxConfig;
+use crate::error::SandboxError;
+use crate::store;
+
+/// Artifacts kept in memory, and their bytes in all. Cells that map one keep it alive beyond that.
+const KEPT: usize = 64;
+const KEPT_BYTES: u64 = 512 * 1024 * 1024;
+/// Refusals remembered.
+const REFUSALS: usize = 1024;
+
+/// A component that compiled and can be deployed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// SHA-256 of the component's bytes.
+    pub component: Digest,
+    /// The interfaces it imports.
+    pub imports: Vec<String>,
+}
+
+/// The store of components and artifacts.
+pub(crate) struct Library {
+    dir: PathBuf,
+    key: hmac::Key,
+    build: Digest,
+    compiler: Compiler,
+    component_bytes: u64,
+    turns: Semaphore,
+    waiting: AtomicUsize,
+    queued: usize,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// Most recently used last.
+    artifacts: VecDeque<(Digest, Arc<Sealed>)>,
+    refusals: VecDeque<(Digest, String, String)>,
+}
+
+impl Library {
+    /// Opens the directory. Reads the compiler's file, to know what its output depends on.
+    pub(crate) fn open(config: &SandboxConfig) -> Result<Self, SandboxError> {
+        store::private_dir(&config.artifacts)?;
+        store::sweep(&config.artifacts)?;
+        let limits = &config.limits;
+        Ok(Self {
+            dir: config.artifacts.clone(),
+            key: hmac::Key::new(hmac::HMAC_SHA256, &*config.mac_key),
+            build: build(&config.compiler)?,
+            compiler: Compiler {
+                path: config.compiler.clone(),
+                most: limits.artifact_bytes,
+                within: Duration::from_millis(limits.compile_ms),
+                required: config.required,
+            },
+            component_bytes: limits.component_bytes,
+            turns: Semaphore::new(limits.compiles.max(1)),
+            waiting: AtomicUsize::new(0),
+            queued: limits.queued_compiles.saturating_add(limits.compiles.max(1)),
+            kept: Mutex::default(),
+        })
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a component: compiles it unless that was done before, and stores both.
+    pub(crate) async fn prepare(self: &Arc<Self>, component: Bytes) -> Result<Prepared, SandboxError> {
+        let bytes = u64::try_from(component.len()).unwrap_or(u64::MAX);
+        if bytes > self.component_bytes {
+            return Err(SandboxError::TooLarge { bytes, limit: self.component_bytes });
+        }
+        let content = component.clone();
+        let digest = blocking(move || Ok(sha256(&content))).await?;
+        let sealed = match self.find(digest).await? {
+            Some(sealed) => sealed,
+            None => self.make(digest, component).await?,
+        };
+        Ok(Prepared { component: digest, imports: sealed.header.imports.clone() })
+    }
+
+    /// The artifact of a component taken in before.
+    pub(crate) async fn artifact(self: &Arc<Self>, component: Digest) -> Result<Arc<Sealed>, SandboxError> {
+        if let Some(sealed) = self.find(component).await? {
+            return Ok(sealed);
+        }
+        let library = self.clone();
+        let content = blocking(move || library.read_component(component)).await?;
+        self.make(component, content).await
+    }
+
+    /// A verified artifact, from memory or from its file.
+    async fn find(self: &Arc<Self>, component: Digest) -> Result<Option<Arc<Sealed>>, SandboxError> {
+        {
+            let mut kept = self.kept();
+            if let Some((_, code, reason)) = kept.refusals.iter().find(|(digest, ..)| *digest == component) {
+                return Err(SandboxError::Refused { code: code.clone(), reason: reason.clone() });
+            }
+            if let Some(at) = kept.artifacts.iter().position(|(digest, _)| *digest == component) {
+                let found = kept.artifacts.remove(at);
+                kept.artifacts.extend(found.clone());
+                return Ok(found.map(|(_, sealed)| sealed));
+            }
+        }
+        let library = self.clone();
+        blocking(move || library.load(component)).await
+    }
+
+    /// From its file. One that does not verify is as good as missing: it will be made anew.
+    fn load(&self, component: Digest) -> Result<Option<Arc<Sealed>>, SandboxError> {
+        let path = self.dir.join(self.artifact_name(component));
+        match Sealed::load(&path, &self.key, self.compiler.most) {
+            Ok(sealed) if sealed.header.component == component && sealed.header.build == self.build => {
+                Ok(Some(self.keep(component, Arc::new(sealed))))
+            }
+            Ok(_) => {
+                tracing::error!(path = %path.display(), "artifact is another one's; it is made anew");
+                Ok(None)
+            }
+            Err(SandboxError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error @ SandboxError::Tampered { .. }) => {
+                tracing::error!(%error, "artifact does not verify; it is made anew");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn keep(&self, component: Digest, sealed: Arc<Sealed>) -> Arc<Sealed> {
+        let mut kept = self.kept();
+        kept.artifacts.retain(|(digest, _)| *digest != component);
+        kept.artifacts.push_back((component, sealed.clone()));
+        let bytes = |kept: &Kept| kept.artifacts.iter().map(|(_, sealed)| sealed.bytes).sum::<u64>();
+        while kept.artifacts.len() > KEPT || (kept.artifacts.len() > 1 && bytes(&kept) > KEPT_BYTES) {
+            kept.artifacts.pop_front();
+        }
+        sealed
+    }
+
+    /// Compiles, one turn at a time.
+    async fn make(self: &Arc<Self>, component: Digest, content: Bytes) -> Result<Arc<Sealed>, SandboxError> {
+        let Some(_waiting) = Waiting::enter(&self.waiting, self.queued) else {
+            return Err(SandboxError::Busy { what: "compiles" });
+        };
+        let turn = self.turns.acquire().await;
+        let _turn = turn.map_err(|_| SandboxError::Closing)?;
+        // Another may have made it while this one waited.
+        if let Some(sealed) = self.find(component).await? {
+            return Ok(sealed);
+        }
+        let compiled = match self.compiler.run(&content).await {
+            Ok(compiled) => compiled,
+            Err(error) => {
+                self.remember(component, &error);
+                return Err(error);
+            }
+        };
+        let library = self.clone();
+        let stored = blocking(move || {
+            let header = Header {
+                component,
+                build: library.build,
+                engine: compiled.about.engine,
+                compiler: compiled.about.compiler,
+                imports: compiled.about.imports,
+            };
+            let framed = Framed::new(&library.key, &header, &compiled.code)?;
+            store::write_once(&library.dir, &component_name(component), &[&content])?;
+            store::write_once(&library.dir, &library.artifact_name(component), &framed.parts(&compiled.code))?;
+            library.load(component)
+        });
+        stored.await?.ok_or(SandboxError::Missing { component })
+    }
+
+    /// Puts an artifact in as if it had been compiled.
+    #[cfg(test)]
+    pub(crate) fn put(&self, component: Digest, code: &[u8]) {
+        let header = Header {
+            component,
+            build: self.build,
+            engine: Digest([0; 32]),
+            compiler: "none".into(),
+            imports: Vec::new(),
+        };
+        let framed = Framed::new(&self.key, &header, code).unwrap();
+        store::write_once(&self.dir, &self.artifact_name(component), &framed.parts(code)).unwrap();
+    }
+
+    fn remember(&self, component: Digest, error: &SandboxError) {
+        if let SandboxError::Refused { code, reason } = error {
+            let mut kept = self.kept();
+            if kept.refusals.len() >= REFUSALS {
+                kept.refusals.pop_front();
+            }
+            kept.refusals.push_back((component, code.clone(), reason.clone()));
+        }
+    }
+
+    fn read_component(&self, component: Digest) -> Result<Bytes, SandboxError> {
+        let path = self.dir.join(component_name(component));
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(SandboxError::Missing { component }),
+            opened => opened.map_err(SandboxError::file("open", &path))?,
+        };
+        let mut content = Vec::new();
+        file.take(self.component_bytes).read_to_end(&mut content).map_err(SandboxError::file("read", &path))?;
+        if sha256(&content) != component {
+            return Err(SandboxError::Tampered { path, what: "its digest does not fit" });
+        }
+        Ok(content.into())
+    }
+
+    fn artifact_name(&self, component: Digest) -> String {
+        let build: String = self.build.to_string().chars().take(16).collect();
+        format!("{component}.{build}.artifact")
+    }
+}
+
+fn component_name(component: Digest) -> String {
+    format!("{component}.wasm")
+}
+
+/// What decides the machine code a component is compiled to: the compiler, byte by byte, and what this machine's CPU
+/// can do. A change of either makes every artifact a stranger, to be made anew.
+fn build(compiler: &Path) -> Result<Digest, SandboxError> {
+    let program = |source| SandboxError::Program { path: compiler.to_owned(), source };
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut file = File::open(compiler).map_err(program)?;
+    let mut chunk = vec![0; 256 * 1024];
+    loop {
+        let read = file.read(&mut chunk).map_err(program)?;
+        match chunk.get(..read) {
+            Some(piece) if !piece.is_empty() => context.update(piece),
+            _ => break,
+        }
+    }
+    // Missing on some platforms, where there is then nothing to tell two machines apart by.
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let features = cpu.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
+    context.update(std::env::consts::ARCH.as_bytes());
+    context.update(features.unwrap_or_default().as_bytes());
+    Ok(digest_of(&context.finish()))
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> Digest {
+    digest_of(&digest::digest(&digest::SHA256, bytes))
+}
+
+fn digest_of(digest: &digest::Digest) -> Digest {
+    let mut out = [0; 32];
+    out.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+    Digest(out)
+}
+
+/// Does what blocks where it may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SandboxError> + Send + 'static,
+) -> Result<T, SandboxError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(SandboxError::Closing))
+}
+
+/// One of those who compile or wait for their turn.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicUsize, most: usize) -> Option<Self> {
+        let more = |waiting: usize| waiting.checked_add(1).filter(|waiting| *waiting <= most);
+        count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok().map(|_| Self(count))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! The store with a scripted compiler: what is made once, what is made anew, what is refused.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::testing;
+use cofferdam_model::Limits;
+
+struct Rig {
+    dir: tempfile::TempDir,
+    compiler: PathBuf,
+}
+
+/// A compiler that notes each run and gives the reply prepared for it.
+fn rig(status: u8, json: &str, code: &[u8]) -> Rig {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display();
+    let text = format!("#!/bin/sh\ncat > {at}/component\necho run >> {at}/runs\nexec cat {at}/reply\n");
+    let compiler = testing::script(dir.path(), "compiler", &text);
+    let length = u32::try_from(json.len()).unwrap().to_be_bytes();
+    let reply = [&[status], length.as_slice(), json.as_bytes(), code].concat();
+    std::fs::write(dir.path().join("reply"), reply).unwrap();
+    Rig { dir, compiler }
+}
+
+fn good() -> Rig {
+    let engine = "cd".repeat(32);
+    let rest = r#""compiler":"c 1","imports":["wasi:io/poll@0.2.0"]"#;
+    let json = format!(r#"{{"isolation":"full","artifact_bytes":4,"engine":"{engine}",{rest}}}"#);
+    rig(0, &json, b"code")
+}
+
+impl Rig {
+    fn open(&self) -> Arc<Library> {
+        let config = testing::config(self.dir.path(), self.compiler.clone(), Limits::default());
+        Arc::new(Library::open(&config).unwrap())
+    }
+
+    fn runs(&self) -> usize {
+        std::fs::read_to_string(self.dir.path().join("runs")).map_or(0, |text| text.lines().count())
+    }
+
+    fn artifact(&self, library: &Library, component: Digest) -> PathBuf {
+        library.dir.join(library.artifact_name(component))
+    }
+}
+
+fn overwrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(path).unwrap();
+    change(&mut bytes);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_component_is_compiled_once_also_across_restarts() {
+    let rig = good();
+    let library = rig.open();
+    let prepared = library.prepare("component".into()).await.unwrap();
+    assert_eq!(prepared, Prepared { component: sha256(b"component"), imports: vec!["wasi:io/poll@0.2.0".into()] });
+    assert_eq!(std::fs::read(rig.dir.path().join("component")).unwrap(), b"\0\0\0\0\0\0\0\x09component");
+    assert_eq!(library.prepare("component".into()).await.unwrap(), prepared);
+    assert_eq!(rig.open().prepare("component".into()).await.unwrap(), prepared);
+    assert_eq!(rig.runs(), 1);
+}
+
+#[tokio::test]
+async fn uploads_of_the_same_component_at_once_are_compiled_once() {
+    let rig = good();
+    let library = rig.open();
+    let uploads: Vec<_> = (0..4)
+        .map(|_| {
+            let library = library.clone();
+            tokio::spawn(async move { library.prepare("component".into()).await })
+        })
+        .collect();
+    for upload in uploads {
+        upload.await.unwrap().unwrap();
+    }
+    assert_eq!(rig.runs(), 1);
+}
+
+#[tokio::test]
+async fn refusals_are_remembered_failures_are_not() {
+    let rig = rig(1, r#"{"code":"component_no_handler","message":"exports nothing"}"#, b"");
+    let library = rig.open();
+    for _ in 0..3 {
+        let refused = library.prepare("component".into()).await.unwrap_err();
+        assert!(matches!(refused, SandboxError::Refused { code, .. } if code == "component_no_handler"));
+    }
+    assert_eq!(rig.runs(), 1);
+
+    let rig = self::rig(2, r#"{"code":"compiler_failed","message":"no memory"}"#, b"");
+    let library = rig.open();
+    for _ in 0..2 {
+        let failed = library.prepare("component".into()).await.unwrap_err();
+        assert!(matches!(failed, SandboxError::Compiler { reason, .. } if reason == "no memory"));
+    }
+    assert_eq!(rig.runs(), 2);
+}
+
+#[tokio::test]
+async fn remembered_refusals_are_bounded() {
+    let library = good().open();
+    for number in 0..REFUSALS + 10 {
+        let error = SandboxError::Refused { code: "c".into(), reason: "r".into() };
+        library.remember(sha256(&number.to_be_bytes()), &error);
+    }
+    assert_eq!(library.kept().refusals.len(), REFUSALS);
+}
+
+#[tokio::test]
+async fn a_tampered_artifact_is_never_used_but_made_anew() {
+    let rig = good();
+    let library = rig.open();
+    let component = library.prepare("component".into()).await.unwrap().component;
+    overwrite(&rig.artifact(&library, component), |bytes| *bytes.last_mut().unwrap() ^= 1);
+    let sealed = rig.open().artifact(component).await.unwrap();
+    assert_eq!(sealed.header.component, component);
+    assert_eq!(rig.runs(), 2);
+}
+
+#[tokio::test]
+async fn an_artifact_under_another_components_name_is_not_used() {
+    let rig = good();
+    let library = rig.open();
+    let one = library.prepare("one".into()).await.unwrap().component;
+    let two = library.prepare("two".into()).await.unwrap().component;
+    std::fs::rename(rig.artifact(&library, one), rig.artifact(&library, two)).unwrap();
+    assert_eq!(rig.open().artifact(two).await.unwrap().header.component, two);
+    assert_eq!(rig.runs(), 3);
+}
+
+#[tokio::test]
+async fn a_tampered_component_is_refused() {
+    let rig = good();
+    let library = rig.open();
+    let component = library.prepare("component".into()).await.unwrap().component;
+    overwrite(&library.dir.join(component_name(component)), |bytes| bytes[0] ^= 1);
+    std::fs::remove_file(rig.artifact(&library, component)).unwrap();
+    let error = rig.open().artifact(component).await.unwrap_err();
+    assert!(matches!(error, SandboxError::Tampered { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn another_compiler_makes_every_artifact_anew() {
+    let rig = good();
+    let component = rig.open().prepare("component".into()).await.unwrap().component;
+    let text = std::fs::read_to_string(&rig.compiler).unwrap() + "# newer\n";
+    testing::script(rig.dir.path(), "compiler", &text);
+    rig.open().artifact(component).await.unwrap();
+    assert_eq!(rig.runs(), 2);
+}
+
+#[tokio::test]
+async fn what_was_never_taken_in_is_missing() {
+    let error = good().open().artifact(Digest([9; 32])).await.unwrap_err();
+    assert!(matches!(error, SandboxError::Missing { .. }));
+}
+
+#[tokio::test]
+async fn a_component_over_the_limit_is_not_even_hashed() {
+    let rig = good();
+    let limits = Limits { component_bytes: 3, ..Limits::default() };
+    let library = Library::open(&testing::config(rig.dir.path(), rig.compiler.clone(), limits)).unwrap();
+    let error = Arc::new(library).prepare("four".into()).await.unwrap_err();
+    assert!(matches!(error, SandboxError::TooLarge { bytes: 4, limit: 3 }));
+    assert_eq!(rig.runs(), 0);
+}
+
+#[tokio::test]
+async fn a_compile_that_takes_too_long_is_killed_and_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let compiler = testing::script(dir.path(), "compiler", "#!/bin/sh\nexec sleep 600\n");
+    let limits = Limits { compile_ms: 50, ..Limits::default() };
+    let library = Arc::new(Library::open(&testing::config(dir.path(), compiler, limits)).unwrap());
+    let error = library.prepare("component".into()).await.unwrap_err();
+    assert!(matches!(error, SandboxError::Refused { code, .. } if code == "component_too_costly"));
+}
+
+#[tokio::test]
+async fn a_compiler_that_writes_without_end_is_killed_and_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let compiler = testing::script(dir.path(), "compiler", "#!/bin/sh\nexec cat /dev/zero\n");
+    let limits = Limits { artifact_bytes: 1000, ..Limits::default() };
+    let library = Arc::new(Library::open(&testing::config(dir.path(), compiler, limits)).unwrap());
+    assert!(library.prepare("component".into()).await.is_err());
+}
+
+#[tokio::test]
+async fn compiles_waiting_for_their_turn_are_bounded() {
+    let count = AtomicUsize::new(0);
+    let held: Vec<_> = (0..2).map(|_| Waiting::enter(&count, 2).unwrap()).collect();
+    assert!(Waiting::enter(&count, 2).is_none());
+    drop(held);
+    assert!(Waiting::enter(&count, 2).is_some());
+}

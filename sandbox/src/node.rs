@@ -1,0 +1,117 @@
+//! The sandbox as the rest of the node sees it.
+//!
+//! Owns the order of its start and its end. Must never come up with programs of another version, or on a host that
+//! isolates less than was asked for.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use cofferdam_audit::Entry;
+use cofferdam_authz::Permit;
+use cofferdam_model::frame::RequestHead;
+use cofferdam_model::{Clock, FunctionId, Invoke, Isolation, Random};
+
+use crate::cell::Program;
+use crate::cells::{CellInfo, Parts, Pool};
+use crate::compile::version;
+use crate::config::{Deployment, InboundBody, SandboxConfig};
+use crate::error::SandboxError;
+use crate::invoke::invoke;
+use crate::library::{Library, Prepared};
+use crate::logs::Logs;
+use crate::outcome::{Answer, Failure};
+
+/// The sandbox. Cheap to clone.
+#[derive(Clone)]
+pub struct Sandbox(Arc<Inner>);
+
+struct Inner {
+    pool: Arc<Pool>,
+    library: Arc<Library>,
+    logs: Logs,
+    isolation: Isolation,
+    closing: AtomicBool,
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sandbox").field("isolation", &self.0.isolation).finish_non_exhaustive()
+    }
+}
+
+impl Sandbox {
+    /// Checks the programs, starts the first cells and learns how well they are isolated.
+    pub async fn start(
+        config: SandboxConfig,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, SandboxError> {
+        version(&config.worker, "cofferdam-worker").await?;
+        version(&config.compiler, "cofferdam-compiler").await?;
+        let opening = tokio::task::spawn_blocking(move || Library::open(&config).map(|library| (library, config)));
+        let (library, config) = opening.await.unwrap_or(Err(SandboxError::Closing))?;
+        let (library, logs) = (Arc::new(library), Logs::open(&config.logs, &config.limits, clock.clone())?);
+        let pool = Pool::new(Parts {
+            spawn: Box::new(Program { path: config.worker }),
+            library: library.clone(),
+            logs: logs.clone(),
+            limits: config.limits,
+            required: config.required,
+            clock,
+            random,
+        });
+        // One cell before anything is promised: whether this host can do it, and how well.
+        let isolation = pool.prove().await?;
+        Ok(Self(Arc::new(Inner { pool, library, logs, isolation, closing: AtomicBool::new(false) })))
+    }
+
+    /// Takes a component in: compiles it in a jailed process and stores the result, unless that was done before.
+    pub async fn prepare(&self, component: Bytes) -> Result<Prepared, SandboxError> {
+        if self.0.closing.load(Ordering::Acquire) {
+            return Err(SandboxError::Closing);
+        }
+        self.0.library.prepare(component).await
+    }
+
+    /// Runs one call: the one its open audit entry was permitted for.
+    pub async fn invoke(
+        &self,
+        entry: &mut Entry<Permit<Invoke>>,
+        deployment: &Deployment,
+        head: RequestHead,
+        body: InboundBody,
+    ) -> Result<Answer, Failure> {
+        invoke(&self.0.pool, entry, deployment, head, body).await
+    }
+
+    /// How well cells are isolated on this host.
+    pub fn isolation(&self) -> Isolation {
+        self.0.isolation
+    }
+
+    /// The newest lines of a function's log, oldest first. Blocks on files.
+    pub fn read_logs(&self, function: &FunctionId, lines: usize) -> Result<Vec<String>, SandboxError> {
+        self.0.logs.newest(function, lines)
+    }
+
+    /// Every cell there is.
+    pub fn cells(&self) -> Vec<CellInfo> {
+        self.0.pool.cells()
+    }
+
+    /// Has a function's cells finish what they have and go. The next call gets a fresh one.
+    pub fn retire(&self, function: &FunctionId) {
+        self.0.pool.retire(function);
+    }
+
+    /// Lets cells finish their calls, within the drain's limit, then ends them all.
+    pub async fn shutdown(&self) {
+        self.0.closing.store(true, Ordering::Release);
+        self.0.pool.shutdown().await;
+        let logs = self.0.logs.clone();
+        // Nothing is left to be done about a flush that fails.
+        let _ = tokio::task::spawn_blocking(move || logs.flush()).await;
+    }
+}
