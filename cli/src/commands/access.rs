@@ -1,0 +1,244 @@
+//! `tenant`, `member` and `policy`: who exists, who belongs, and what is allowed.
+//!
+//! Owns their arguments and how answers are shown. Must never hold a rule of its own.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{Context, input, tenant_path};
+use crate::failure::{Failure, Kind, Place};
+use crate::output::{items, table, text};
+use crate::remote::{RemoteArgs, segment};
+
+/// Bytes of a policy file.
+const POLICY_BYTES: usize = 64 * 1024;
+
+/// Arguments of `cofferdam tenant`.
+#[derive(Debug, Args)]
+pub(crate) struct TenantArgs {
+    #[command(flatten)]
+    remote: RemoteArgs,
+    #[command(subcommand)]
+    what: Tenant,
+}
+
+#[derive(Debug, Subcommand)]
+enum Tenant {
+    /// Make a tenant
+    Create {
+        /// Its name
+        name: String,
+    },
+    /// List the tenants
+    List,
+    /// Show a tenant's functions, routes, members and policies
+    Show {
+        /// Its name
+        name: String,
+    },
+}
+
+/// Arguments of `cofferdam member`.
+#[derive(Debug, Args)]
+pub(crate) struct MemberArgs {
+    #[command(flatten)]
+    remote: RemoteArgs,
+    #[command(subcommand)]
+    what: Member,
+}
+
+#[derive(Debug, Subcommand)]
+enum Member {
+    /// Give a subject exactly these roles
+    Put {
+        /// Name of the tenant
+        tenant: String,
+        /// Subject as its issuer names it
+        subject: String,
+        /// A role; may be repeated
+        #[arg(long = "role", required = true, value_name = "ROLE")]
+        roles: Vec<String>,
+    },
+    /// Take all roles of a subject
+    Rm {
+        /// Name of the tenant
+        tenant: String,
+        /// Subject as its issuer names it
+        subject: String,
+    },
+}
+
+/// Arguments of `cofferdam policy`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    #[command(flatten)]
+    remote: RemoteArgs,
+    #[command(subcommand)]
+    what: Policy,
+}
+
+#[derive(Debug, Subcommand)]
+enum Policy {
+    /// Write a policy
+    Put {
+        /// Name of the tenant
+        tenant: String,
+        /// Name of the policy
+        name: String,
+        /// File of Cedar text [default: standard input]
+        file: Option<PathBuf>,
+    },
+    /// Remove a policy
+    Rm {
+        /// Name of the tenant
+        tenant: String,
+        /// Name of the policy
+        name: String,
+    },
+}
+
+/// Runs `cofferdam tenant`.
+pub(crate) fn tenant(args: &TenantArgs, context: &Context) -> Result<(), Failure> {
+    let remote = args.remote.open(&context.layout)?;
+    match &args.what {
+        Tenant::Create { name } => {
+            let made = remote.call(Method::POST, "/-/v1/tenants", Some(&json!({ "name": name })))?;
+            context.output.result(&made, || vec![format!("tenant {name} is {}", text(&made, "id"))])
+        }
+        Tenant::List => {
+            let listed = remote.call(Method::GET, "/-/v1/tenants", None)?;
+            context.output.result(&listed, || {
+                let columns = ["name", "id", "active", "functions", "created"];
+                rows(&columns, items(&listed, "tenants"))
+            })
+        }
+        Tenant::Show { name } => {
+            let shown = remote.call(Method::GET, &tenant_path(name), None)?;
+            context.output.result(&shown, || show(&shown))
+        }
+    }
+}
+
+/// Runs `cofferdam member`.
+pub(crate) fn member(args: &MemberArgs, context: &Context) -> Result<(), Failure> {
+    let remote = args.remote.open(&context.layout)?;
+    let path = |tenant: &str, subject: &str| format!("{}/members/{}", tenant_path(tenant), segment(subject));
+    match &args.what {
+        Member::Put { tenant, subject, roles } => {
+            let put = remote.call(Method::PUT, &path(tenant, subject), Some(&json!({ "roles": roles })))?;
+            context.output.result(&put, || vec![format!("{subject} has {} in {tenant}", roles.join(", "))])
+        }
+        Member::Rm { tenant, subject } => {
+            let removed = remote.call(Method::DELETE, &path(tenant, subject), None)?;
+            context.output.result(&removed, || vec![format!("{subject} has no roles in {tenant}")])
+        }
+    }
+}
+
+/// Runs `cofferdam policy`.
+pub(crate) fn policy(args: &PolicyArgs, context: &Context) -> Result<(), Failure> {
+    let remote = args.remote.open(&context.layout)?;
+    let path = |tenant: &str, name: &str| format!("{}/policies/{}", tenant_path(tenant), segment(name));
+    match &args.what {
+        Policy::Put { tenant, name, file } => {
+            let bytes = input(file.as_deref(), POLICY_BYTES)?;
+            let text =
+                std::str::from_utf8(&bytes).map_err(|_| Failure::new(Kind::Invalid, "the policy is not UTF-8 text"))?;
+            let put = remote.call(Method::PUT, &path(tenant, name), Some(&json!({ "text": text })));
+            let put = put.map_err(|failure| placed(failure, file.as_ref()))?;
+            context.output.result(&put, || vec![format!("policy {name} of {tenant} is in force")])
+        }
+        Policy::Rm { tenant, name } => {
+            let removed = remote.call(Method::DELETE, &path(tenant, name), None)?;
+            context.output.result(&removed, || vec![format!("policy {name} of {tenant} is gone")])
+        }
+    }
+}
+
+/// A refusal of a policy, with its place in the file it came from, if it names one.
+pub(crate) fn placed(failure: Failure, file: Option<&PathBuf>) -> Failure {
+    let message = failure.message();
+    let number = |after: &str| {
+        let (_, rest) = message.split_once(after)?;
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        rest.get(..end)?.parse::<usize>().ok()
+    };
+    match (number(", line "), number(", column "), file) {
+        (Some(line), Some(column), Some(file)) => failure.at(Place { file: file.clone(), line, column }),
+        _ => failure,
+    }
+}
+
+/// A head and a row for each value.
+pub(crate) fn rows(columns: &[&str], values: &[Value]) -> Vec<String> {
+    let head = columns.iter().map(|column| column.to_uppercase()).collect();
+    let row = |value: &Value| columns.iter().map(|column| text(value, column)).collect();
+    let all: Vec<Vec<String>> = std::iter::once(head).chain(values.iter().map(row)).collect();
+    table(&all)
+}
+
+fn show(tenant: &Value) -> Vec<String> {
+    let active = if tenant.get("active") == Some(&Value::Bool(true)) { "" } else { "  (shut)" };
+    let mut lines = vec![format!("{}  {}{active}", text(tenant, "name"), text(tenant, "id"))];
+    let mut section = |title: &str, rows: Vec<Vec<String>>| {
+        lines.push(String::new());
+        lines.push(format!("{title} ({})", rows.len()));
+        lines.extend(table(&rows).into_iter().map(|line| format!("  {line}")));
+    };
+    let functions = items(tenant, "functions").iter().map(|function| {
+        let current = function.get("current").unwrap_or(&Value::Null);
+        vec![text(function, "name"), text(current, "id"), text(current, "component").chars().take(16).collect()]
+    });
+    section("functions", functions.collect());
+    let routes = items(tenant, "routes").iter().map(|route| {
+        let spec = route.get("spec").unwrap_or(&Value::Null);
+        let methods = text(spec, "methods");
+        let methods = if methods.is_empty() { "*".to_owned() } else { methods };
+        let public = if spec.get("public") == Some(&Value::Bool(true)) { "public" } else { "" };
+        let takes = format!("{}{}", text(spec, "host"), text(spec, "path"));
+        vec![methods, takes, text(spec, "function"), text(route, "app"), public.to_owned()]
+    });
+    section("routes", routes.collect());
+    let members = items(tenant, "members").iter().map(|member| vec![text(member, "subject"), text(member, "roles")]);
+    section("members", members.collect());
+    section("policies", items(tenant, "policies").iter().map(|policy| vec![text(policy, "name")]).collect());
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_policy_is_placed_in_its_file() {
+        let failure = Failure::new(Kind::Invalid, "policy refused: policy `mine`, line 2, column 11: no: write it so");
+        let told = placed(failure, Some(&"mine.cedar".into())).json();
+        assert_eq!((&told["file"], &told["line"], &told["column"]), (&json!("mine.cedar"), &json!(2), &json!(11)));
+        let other = placed(Failure::new(Kind::Invalid, "too many"), Some(&"mine.cedar".into()));
+        assert_eq!(other.json()["line"], Value::Null);
+    }
+
+    #[test]
+    fn tenant_is_shown_with_all_it_has() {
+        let shown = show(&json!({
+            "id": "t_1", "name": "acme", "active": true,
+            "functions": [
+                { "name": "pay", "current": { "id": "v_1", "component": "ab" } },
+                { "name": "new", "current": null },
+            ],
+            "routes": [{
+                "app": "shop",
+                "spec": { "host": "a", "path": "/x", "methods": [], "function": "pay", "public": true },
+            }],
+            "members": [{ "subject": "alice", "roles": ["admin", "viewer"] }],
+            "policies": [{ "name": "mine", "text": "" }],
+        }));
+        let all = shown.join("\n");
+        for wanted in ["acme  t_1", "pay  v_1", "new  -", "*  a/x  pay  shop  public", "alice  admin,viewer", "mine"] {
+            assert!(all.contains(wanted), "{wanted} in\n{all}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `doctor`: what this host can enforce, and whether a data directory is fit to serve from.
+//!
+//! Owns the list of checks. Must never change anything, and never call good what it did not look at.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use clap::Args;
+use cofferdam_audit::Signer;
+use cofferdam_control::ControlConfig;
+use cofferdam_gateway::certificate;
+use cofferdam_gateway::config::ServerConfig;
+use cofferdam_jail::{Report, State, probe};
+use cofferdam_model::Isolation;
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::failure::{Failure, Kind, chain};
+use crate::layout::Layout;
+use crate::output::table;
+
+/// Arguments of `cofferdam doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// The least isolation this host has to reach [default: what the node's configuration requires, else reduced]
+    #[arg(long, value_parser = isolation, value_name = "LEVEL")]
+    required: Option<Isolation>,
+}
+
+/// One thing that was looked at.
+struct Check {
+    name: String,
+    good: bool,
+    found: String,
+    remedy: Option<String>,
+}
+
+/// Runs `cofferdam doctor`.
+pub(crate) fn run(args: &DoctorArgs, context: &Context) -> Result<(), Failure> {
+    let report = probe();
+    let reached = report.isolation();
+    let mut checks = binaries();
+    checks.extend(directory(&context.layout));
+    let configured = || ServerConfig::load(&context.layout.config()).map(|config| config.isolation.required);
+    let required = args.required.unwrap_or_else(|| configured().unwrap_or(Isolation::Reduced));
+    let enough = rank(reached) >= rank(required);
+    let findings = checks.iter().filter(|check| !check.good).count() + usize::from(!enough);
+    context.output.result(&told(&report, &checks, findings), || shown(&report, &checks))?;
+    if findings == 0 {
+        return Ok(());
+    }
+    let mut message = format!("{findings} findings");
+    if !enough {
+        let (reached, required) = (reached.as_str(), required.as_str());
+        message = format!("{message}; isolation is {reached}, {required} is required");
+    }
+    Err(Failure::new(Kind::Finding, message).hint("the remedies stand beside what was found"))
+}
+
+fn rank(isolation: Isolation) -> u8 {
+    match isolation {
+        Isolation::Minimal => 0,
+        Isolation::Reduced => 1,
+        Isolation::Full => 2,
+    }
+}
+
+fn isolation(text: &str) -> Result<Isolation, String> {
+    let found = Isolation::ALL.iter().copied().find(|level| level.as_str() == text);
+    found.ok_or_else(|| "one of full, reduced, minimal".to_owned())
+}
+
+/// The programs a node starts lie beside this one.
+fn binaries() -> Vec<Check> {
+    let own = std::env::current_exe();
+    let each = |name: &str| {
+        let path = own.as_ref().map(|own| own.with_file_name(name));
+        let good = path.as_ref().is_ok_and(|path| path.is_file());
+        let found = path.map_or_else(|error| error.to_string(), |path| path.display().to_string());
+        let remedy = (!good).then(|| format!("put {name} of the same release beside this program"));
+        Check { name: name.to_owned(), good, found, remedy }
+    };
+    ["cofferdam-worker", "cofferdam-compiler"].map(each).into()
+}
+
+/// What `init` made, as far as it can be looked at without opening the store. Nothing where there is no directory.
+fn directory(layout: &Layout) -> Vec<Check> {
+    if !layout.data().is_dir() {
+        return Vec::new();
+    }
+    let control = ControlConfig::in_dir(layout.data());
+    let mut checks = vec![private("data directory", layout.data())];
+    let keys = [&control.root_key, &control.pepper, &layout.artifact_key()].map(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        outcome(name, cofferdam_control::load_key(path).map(|_| "32 bytes, its owner's alone".to_owned()))
+    });
+    checks.extend(keys);
+    checks.push(outcome("audit.key".into(), Signer::load(&layout.audit_key()).map(|signer| signer.verifier_key())));
+    let config = ServerConfig::load(&layout.config());
+    let tls = config.as_ref().ok().and_then(|config| config.tls.clone());
+    checks.push(outcome("cofferdam.toml".into(), config.map(|config| format!("origin {}", config.origin))));
+    let (chain, key) = match tls {
+        Some(files) => (files.certificate, files.key),
+        None => (layout.certificate(), layout.certificate_key()),
+    };
+    let served = certificate::load(&chain, &key).map(|_| chain.display().to_string());
+    checks.push(outcome("certificate".into(), served));
+    checks
+}
+
+fn outcome(name: String, looked: Result<String, impl std::error::Error>) -> Check {
+    match looked {
+        Ok(found) => Check { name, good: true, found, remedy: None },
+        Err(error) => Check {
+            name,
+            good: false,
+            found: self::chain(&error),
+            remedy: Some("restore it from a backup, or make a new directory with `cofferdam init`".to_owned()),
+        },
+    }
+}
+
+fn private(name: &str, path: &Path) -> Check {
+    let mode = std::fs::metadata(path).map(|about| about.mode() & 0o777);
+    let good = mode.as_ref().is_ok_and(|mode| mode & 0o077 == 0);
+    let found = mode.map_or_else(|error| error.to_string(), |mode| format!("{} mode {mode:o}", path.display()));
+    let remedy = (!good).then(|| format!("chmod 700 {}", path.display()));
+    Check { name: name.to_owned(), good, found, remedy }
+}
+
+fn told(report: &Report, checks: &[Check], findings: usize) -> Value {
+    let checks = checks
+        .iter()
+        .map(|check| json!({ "name": check.name, "good": check.good, "found": check.found, "remedy": check.remedy }));
+    json!({
+        "isolation": report.isolation().as_str(),
+        "layers": report.layers,
+        "host": report.host,
+        "checks": checks.collect::<Vec<_>>(),
+        "findings": findings,
+    })
+}
+
+fn shown(report: &Report, checks: &[Check]) -> Vec<String> {
+    let mut lines = vec![format!("isolation  {}", report.isolation().as_str()), String::new()];
+    let mark = |good: Option<bool>| match good {
+        Some(true) => "ok",
+        Some(false) => "!!",
+        None => "? ",
+    };
+    let mut rows = Vec::new();
+    for layer in &report.layers {
+        let good = Some(layer.state == State::On);
+        rows.push((mark(good), layer.name.as_str().to_owned(), layer.why.clone(), layer.remedy.map(str::to_owned)));
+    }
+    for check in &report.host {
+        rows.push((mark(check.good), check.name.to_owned(), check.found.clone(), check.remedy.map(str::to_owned)));
+    }
+    for check in checks {
+        rows.push((mark(Some(check.good)), check.name.clone(), check.found.clone(), check.remedy.clone()));
+    }
+    let cells = rows.iter().map(|(mark, name, found, _)| vec![(*mark).to_owned(), name.clone(), found.clone()]);
+    for (line, (_, _, _, remedy)) in table(&cells.collect::<Vec<_>>()).into_iter().zip(&rows) {
+        lines.push(line);
+        lines.extend(remedy.iter().map(|remedy| format!("      remedy: {remedy}")));
+    }
+    lines
+}

@@ -1,0 +1,233 @@
+//! `cofferdam serve`: puts a node together and runs it until it is told to stop.
+//!
+//! Owns the order of start and stop. Every part that fails to start says what and where and ends the process; nothing
+//! is served before all of them stand and the start is in the log. Must never hold logic of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use cofferdam_audit::{Log, LogConfig, Note, Signer};
+use cofferdam_authz::{Authorizer, Identities};
+use cofferdam_control::{Control, ControlConfig};
+use cofferdam_gateway::client::{HttpsJwks, Trust};
+use cofferdam_gateway::config::ServerConfig;
+use cofferdam_gateway::drain::Drain;
+use cofferdam_gateway::limits::Limiter;
+use cofferdam_gateway::listen::Listener;
+use cofferdam_gateway::tls::Tls;
+use cofferdam_gateway::{Live, Node, certificate};
+use cofferdam_model::{Clock, OsRandom, Random, SystemClock};
+use cofferdam_sandbox::{Sandbox, SandboxConfig};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::failure::Failure;
+use crate::layout::Layout;
+
+/// Bytes after which the log begins a new file.
+const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Time between signed checkpoints while the log grows.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// Time over which refusals of strangers are counted before they are written.
+const ROLLUP_WINDOW: Duration = Duration::from_secs(10);
+/// Records that may wait for the disk.
+const QUEUE_RECORDS: usize = 16 * 1024;
+
+/// Arguments of `cofferdam serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Configuration file; the one in the data directory unless told
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Address to listen on instead of those configured; port 0 takes a free one
+    #[arg(long)]
+    listen: Vec<SocketAddr>,
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub(crate) fn run(args: &ServeArgs, data: &Path, json: bool) -> Result<(), Failure> {
+    let file = args.config.clone().unwrap_or_else(|| Layout::at(data).config());
+    if !file.is_file() {
+        let shown = file.display();
+        return Err(Failure::config(format!("there is no configuration at `{shown}`; make one with `cofferdam init`")));
+    }
+    let mut config = ServerConfig::load(&file).map_err(|error| Failure::config(chain(&error)))?;
+    if !args.listen.is_empty() {
+        config.listen.addresses.clone_from(&args.listen);
+    }
+    undumpable();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = config.threads {
+        builder.worker_threads(threads);
+    }
+    let runtime = builder.enable_all().build().map_err(|error| failed("starting the runtime", &error))?;
+    runtime.block_on(serve(config, json))
+}
+
+/// Keeps secrets out of core dumps and away from debuggers of the same user. Where the kernel refuses, it stays as it
+/// was: `doctor` shows the core pattern and limits of the host.
+fn undumpable() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let (limited, closed) = (setrlimit(Resource::Core, none), set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    if limited.is_err() || closed.is_err() {
+        tracing::warn!("core dumps of this process could not be switched off");
+    }
+}
+
+async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
+    let layout = Layout::at(&config.data);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let random: Arc<dyn Random> = Arc::new(OsRandom);
+
+    // The log first: whatever else happens from here on can be recorded.
+    let log = open_log(&layout, &config, &clock, &random)?;
+    let authorizer = Arc::new(Authorizer::new().map_err(|error| failed("reading the built-in policies", &error))?);
+    let state = ControlConfig { ceiling: config.ceilings.clone(), ..ControlConfig::in_dir(layout.data()) };
+    let control = Control::open(state, authorizer.clone(), clock.clone(), random.clone())
+        .map_err(|error| failed("opening the state", &error))?;
+    let keys = HttpsJwks::new(&Trust::Native).map_err(|error| failed("reading the system's roots", &error))?;
+    let pepper = control.pepper().map_err(|error| failed("reading the key of API keys", &error))?;
+    let identities = Identities::new(config.issuers.clone(), pepper, Arc::new(keys), clock.clone())
+        .map_err(|error| Failure::config(chain(&error)))?;
+    let sandbox = Sandbox::start(sandbox_config(&layout, &config)?, clock.clone(), random.clone())
+        .await
+        .map_err(|error| failed("starting the sandbox", &error))?;
+
+    // The door last, and opened only once the start is in the log.
+    let listener = bind(&layout, &config).await?;
+    let drain = Drain::new();
+    let node = Node {
+        limiter: Limiter::new(&config.limits, clock.clone()),
+        limits: config.limits.clone(),
+        log: log.clone(),
+        identities,
+        authorizer,
+        live: Live::new(Arc::new(control)),
+        sandbox: sandbox.clone(),
+        drain: drain.clone(),
+        clock,
+        random,
+        uploads: cofferdam_gateway::Uploads::default(),
+    };
+    let detail = format!("isolation={}", sandbox.isolation().as_str());
+    let start = Note::Start { version: env!("CARGO_PKG_VERSION").into(), detail: detail.clone() };
+    log.note(start).await.map_err(|error| failed("recording the start", &error))?;
+    announce(&listener.addresses(), json);
+    tracing::info!(detail, "serving");
+    let serving = tokio::spawn(listener.serve(Arc::new(node), drain.clone()));
+    let reason = told_to_stop().await?;
+    stop(reason, &drain, &config, serving, &sandbox, &log).await
+}
+
+fn open_log(
+    layout: &Layout,
+    config: &ServerConfig,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+) -> Result<Log, Failure> {
+    let signer = Signer::load(&layout.audit_key()).map_err(|error| failed("reading the log's signing key", &error))?;
+    let settings = LogConfig {
+        dir: layout.audit(),
+        origin: config.origin.clone(),
+        segment_bytes: SEGMENT_BYTES,
+        checkpoint_every: CHECKPOINT_EVERY,
+        rollup_window: ROLLUP_WINDOW,
+        queue_records: QUEUE_RECORDS,
+    };
+    let opened = Log::open(settings, signer, clock.clone(), random.clone());
+    let (log, found) = opened.map_err(|error| failed("opening the log", &error))?;
+    tracing::info!(
+        records = found.records,
+        root = found.root,
+        torn_bytes = found.torn_bytes,
+        unknown_outcomes = found.unknown_outcomes,
+        "log opened"
+    );
+    Ok(log)
+}
+
+fn sandbox_config(layout: &Layout, config: &ServerConfig) -> Result<SandboxConfig, Failure> {
+    let program = std::env::current_exe().map_err(|error| failed("finding this program", &error))?;
+    let beside = |name: &str| program.with_file_name(name);
+    Ok(SandboxConfig {
+        worker: beside("cofferdam-worker"),
+        compiler: beside("cofferdam-compiler"),
+        artifacts: layout.artifacts(),
+        logs: layout.logs(),
+        mac_key: cofferdam_control::load_key(&layout.artifact_key())
+            .map_err(|error| failed("reading the key of artifacts", &error))?,
+        required: config.isolation.required,
+        limits: config.limits.clone(),
+    })
+}
+
+async fn bind(layout: &Layout, config: &ServerConfig) -> Result<Listener, Failure> {
+    let (chain_file, key_file) = match &config.tls {
+        Some(files) => (files.certificate.clone(), files.key.clone()),
+        None => (layout.certificate(), layout.certificate_key()),
+    };
+    let certificate = certificate::load(&chain_file, &key_file).map_err(|error| Failure::config(chain(&error)))?;
+    let tls = Tls::new(certificate, &config.limits).map_err(|error| failed("setting up TLS", &error))?;
+    Listener::bind(&config.listen.addresses, tls, Arc::new(config.limits.clone()))
+        .await
+        .map_err(|error| failed("listening", &error))
+}
+
+/// Tells whoever started us that connections are taken from now on.
+fn announce(addresses: &[SocketAddr], json: bool) {
+    for address in addresses {
+        let url = format!("https://{address}");
+        if json {
+            println!("{}", serde_json::json!({ "listening": url }));
+        } else {
+            println!("listening on {url}");
+        }
+    }
+}
+
+async fn told_to_stop() -> Result<&'static str, Failure> {
+    let hear = |kind| signal(kind).map_err(|error| failed("listening for signals", &error));
+    let (mut terminate, mut interrupt) = (hear(SignalKind::terminate())?, hear(SignalKind::interrupt())?);
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+/// Takes no more, lets what is under way end within the deadline, and closes the log behind it all.
+async fn stop(
+    reason: &str,
+    drain: &Drain,
+    config: &ServerConfig,
+    serving: tokio::task::JoinHandle<()>,
+    sandbox: &Sandbox,
+    log: &Log,
+) -> Result<(), Failure> {
+    tracing::info!(reason, "draining");
+    let cut = drain.drain(Duration::from_millis(config.limits.drain_ms)).await;
+    let _ = serving.await;
+    sandbox.shutdown().await;
+    let stop = Note::Stop { reason: format!("{reason} cut={cut}") };
+    log.note(stop).await.map_err(|error| failed("recording the stop", &error))?;
+    log.shutdown().await.map_err(|error| failed("closing the log", &error))?;
+    tracing::info!(cut, "stopped");
+    Ok(())
+}
+
+fn failed(doing: &str, error: &dyn std::error::Error) -> Failure {
+    Failure::internal(format!("{doing}: {}", chain(error)))
+}
+
+/// An error with its causes, once each.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,293 @@
+//! The node's configuration file.
+//!
+//! Owns its shape, its defaults, and errors that say where and what to do. Must never hold a secret (those live in
+//! files of their own), and never accept a setting it does not know.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use cofferdam_authz::IssuerConfig;
+use cofferdam_model::{FunctionLimits, Isolation, Limits};
+use serde::Deserialize;
+
+use crate::error::GatewayError;
+
+/// Bytes of a configuration file.
+const MOST_BYTES: u64 = 1024 * 1024;
+
+/// Everything an operator sets.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Name of this node's log, as its checkpoints give it: `cofferdam.example/node-1`.
+    pub origin: String,
+    /// Directory of everything the node keeps. Relative paths in the file are below the file's own directory.
+    #[serde(default = "data")]
+    pub data: PathBuf,
+    /// Threads of the runtime; as many as there are processors when absent.
+    #[serde(default)]
+    pub threads: Option<usize>,
+    /// Where to listen.
+    #[serde(default)]
+    pub listen: Listen,
+    /// Certificate to serve; the self-signed one of `init` when absent.
+    #[serde(default)]
+    pub tls: Option<TlsFiles>,
+    /// How well cells have to be jailed.
+    #[serde(default)]
+    pub isolation: IsolationConfig,
+    /// Limits of the node.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The most a function may ask for.
+    #[serde(default = "FunctionLimits::ceiling")]
+    pub ceilings: FunctionLimits,
+    /// Issuers whose tokens are believed.
+    #[serde(default)]
+    pub issuers: Vec<IssuerConfig>,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Addresses with ports.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8443))] }
+    }
+}
+
+/// A certificate chain and its key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// PEM file of the chain, the server's own first.
+    pub certificate: PathBuf,
+    /// PEM file of the key.
+    pub key: PathBuf,
+}
+
+/// How well cells have to be jailed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IsolationConfig {
+    /// The node refuses to run below it.
+    pub required: Isolation,
+}
+
+impl Default for IsolationConfig {
+    fn default() -> Self {
+        Self { required: Isolation::Reduced }
+    }
+}
+
+fn data() -> PathBuf {
+    PathBuf::from("data")
+}
+
+impl ServerConfig {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, GatewayError> {
+        let failed = |source| GatewayError::File { path: path.to_owned(), source };
+        let length = std::fs::metadata(path).map_err(failed)?.len();
+        if length > MOST_BYTES {
+            return Err(at(path, "", None, "the file is larger than 1 MiB".into(), "shorten it"));
+        }
+        Self::parse(&std::fs::read_to_string(path).map_err(failed)?, path)
+    }
+
+    /// Reads the text of the file at `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, GatewayError> {
+        let mut config: Self = toml_edit::de::from_str(text).map_err(|error| {
+            let message = error.message().trim().replace('\n', " ");
+            let remedy = remedy(&message);
+            at(path, text, error.span(), message, remedy)
+        })?;
+        config.check(text, path)?;
+        let base = path.parent().unwrap_or_else(|| Path::new(""));
+        for file in config.paths_mut() {
+            if file.is_relative() {
+                *file = base.join(&file);
+            }
+        }
+        Ok(config)
+    }
+
+    fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let tls = self.tls.iter_mut().flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
+        let issuers = self.issuers.iter_mut().flat_map(|issuer| [&mut issuer.jwks_file, &mut issuer.hs256_secret_file]);
+        std::iter::once(&mut self.data).chain(tls).chain(issuers.flatten())
+    }
+
+    /// What serde cannot say: values that would stop the node from working, or from meaning what they say.
+    fn check(&self, text: &str, path: &Path) -> Result<(), GatewayError> {
+        let wrong = |keys: &[&str], message: &str, remedy: &'static str| {
+            Err(at(path, text, span_of(text, keys), message.to_owned(), remedy))
+        };
+        let origin_good = (1..=200).contains(&self.origin.len())
+            && self.origin.bytes().all(|b| b.is_ascii_graphic() && b != b'+')
+            && self.origin.contains('/');
+        if !origin_good {
+            return wrong(
+                &["origin"],
+                "`origin` does not name a log",
+                "write a host and a name, as in `cofferdam.example/node-1`",
+            );
+        }
+        if self.listen.addresses.is_empty() {
+            return wrong(&["listen", "addresses"], "no address to listen on", "name one, as in `127.0.0.1:8443`");
+        }
+        if self.threads.is_some_and(|threads| !(1..=1024).contains(&threads)) {
+            return wrong(&["threads"], "`threads` must be from 1 to 1024", "leave it out to use every processor");
+        }
+        for (name, value, least) in self.least() {
+            if value < least {
+                let message = format!("`limits.{name}` is {value}, which is below {least}");
+                return wrong(&["limits", name], &message, "raise it, or leave it out for the default");
+            }
+        }
+        Ok(())
+    }
+
+    /// Limits that have a floor below which nothing works.
+    fn least(&self) -> impl Iterator<Item = (&'static str, u64, u64)> {
+        let limits = &self.limits;
+        let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        [
+            ("connections", wide(limits.connections), 1),
+            ("connections_per_source", wide(limits.connections_per_source), 1),
+            ("handshakes", wide(limits.handshakes), 1),
+            ("handshake_ms", limits.handshake_ms, 100),
+            ("head_ms", limits.head_ms, 100),
+            ("body_idle_ms", limits.body_idle_ms, 100),
+            ("write_idle_ms", limits.write_idle_ms, 100),
+            ("idle_ms", limits.idle_ms, 100),
+            ("header_bytes", wide(limits.header_bytes), 1024),
+            ("header_count", wide(limits.header_count), 8),
+            ("uri_bytes", wide(limits.uri_bytes), 256),
+            ("h2_streams", u64::from(limits.h2_streams), 1),
+            ("requests_per_connection", limits.requests_per_connection, 1),
+            ("calls", wide(limits.calls), 1),
+            ("limiter_keys", wide(limits.limiter_keys), 64),
+            ("per_source", u64::from(limits.per_source.per_second.min(limits.per_source.burst)), 1),
+            ("per_principal", u64::from(limits.per_principal.per_second.min(limits.per_principal.burst)), 1),
+            ("per_tenant", u64::from(limits.per_tenant.per_second.min(limits.per_tenant.burst)), 1),
+            ("cells", wide(limits.cells), 1),
+            ("compiles", wide(limits.compiles), 1),
+        ]
+        .into_iter()
+    }
+}
+
+fn remedy(message: &str) -> &'static str {
+    if message.starts_with("unknown field") {
+        "correct its spelling or remove it"
+    } else if message.starts_with("missing field") {
+        "add it"
+    } else if message.starts_with("invalid type") || message.starts_with("unknown variant") {
+        "write a value of the kind expected"
+    } else {
+        "correct it"
+    }
+}
+
+/// An error at a place of the text; at its start where the place is not known.
+fn at(path: &Path, text: &str, span: Option<Range<usize>>, message: String, remedy: &str) -> GatewayError {
+    let before = text.get(..span.map_or(0, |span| span.start)).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
+    GatewayError::Config { path: path.to_owned(), line, column, message, remedy: remedy.to_owned() }
+}
+
+/// Where the value under these keys stands.
+fn span_of(text: &str, keys: &[&str]) -> Option<Range<usize>> {
+    let document = toml_edit::Document::parse(text).ok()?;
+    let mut item = document.as_item();
+    for key in keys {
+        item = item.get(key)?;
+    }
+    item.span()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<ServerConfig, GatewayError> {
+        ServerConfig::parse(text, Path::new("/etc/cofferdam/node.toml"))
+    }
+
+    fn error(text: &str) -> String {
+        parse(text).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_origin_is_all_it_takes() {
+        let config = parse("origin = \"cofferdam.example/one\"").unwrap();
+        assert_eq!(config.listen.addresses, ["127.0.0.1:8443".parse().unwrap()]);
+        assert_eq!(config.data, Path::new("/etc/cofferdam/data"));
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.isolation.required, Isolation::Reduced);
+        assert_eq!(config.ceilings, FunctionLimits::ceiling());
+        assert!(config.tls.is_none() && config.issuers.is_empty());
+    }
+
+    #[test]
+    fn everything_can_be_set() {
+        let config = parse(
+            r#"
+            origin = "cofferdam.example/one"
+            data = "/var/lib/cofferdam"
+            threads = 2
+            [listen]
+            addresses = ["0.0.0.0:443", "[::]:443"]
+            [tls]
+            certificate = "tls/chain.pem"
+            key = "/keys/key.pem"
+            [isolation]
+            required = "full"
+            [limits]
+            calls = 10
+            per_source = { per_second = 5, burst = 10 }
+            [ceilings]
+            cpu_ms = 100
+            [[issuers]]
+            issuer = "https://id.example"
+            audience = "cofferdam"
+            algorithms = ["EdDSA"]
+            jwks_file = "id.json"
+            tenant = "acme"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.listen.addresses.len(), 2);
+        let tls = config.tls.unwrap();
+        assert_eq!(tls.certificate, Path::new("/etc/cofferdam/tls/chain.pem"));
+        assert_eq!(tls.key, Path::new("/keys/key.pem"));
+        assert_eq!(config.issuers[0].jwks_file.as_deref(), Some(Path::new("/etc/cofferdam/id.json")));
+        assert_eq!((config.limits.calls, config.limits.per_source.burst), (10, 10));
+        assert_eq!(config.ceilings.cpu_ms, 100);
+    }
+
+    #[test]
+    fn errors_say_where_and_what_to_do() {
+        let unknown = error("origin = \"a/b\"\n[limits]\n  cals = 3\n");
+        assert!(unknown.starts_with("/etc/cofferdam/node.toml:3:3: unknown field `cals`"), "{unknown}");
+        assert!(unknown.ends_with("; correct its spelling or remove it"), "{unknown}");
+        let low = error("origin = \"a/b\"\n[limits]\ncalls = 0\n");
+        assert!(low.starts_with("/etc/cofferdam/node.toml:3:9: `limits.calls` is 0, which is below 1"), "{low}");
+        let kind = error("origin = \"a/b\"\nthreads = \"two\"\n");
+        assert!(kind.starts_with("/etc/cofferdam/node.toml:2:11: invalid type"), "{kind}");
+        assert!(error("").contains(":1:1: missing field `origin`; add it"));
+        assert!(error("origin = \"nohost\"").contains(":1:10: `origin` does not name a log"));
+        assert!(error("origin = \"a/b\"\norigin = \"a/b\"").contains(":2:1: "));
+        assert!(error("origin = \"a/b\"\nlisten = {addresses = []}").contains("no address to listen on"));
+        assert!(error("origin = \"a/b\"\n[nonsense]").contains("unknown field `nonsense`"));
+        assert!(error("origin = \"a/b\"\n[tls]\ncertificate = \"c\"").contains("missing field `key`"));
+    }
+}

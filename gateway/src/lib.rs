@@ -1,0 +1,34 @@
+//! The door: the only code that speaks TLS and HTTP to the network.
+//!
+//! Owns the way of every request, from the first byte of its connection to the last byte of its answer, written as one
+//! straight function in [`pipeline`]. Must never run a guest, decide by itself or answer what is not recorded.
+
+pub mod body;
+pub mod call;
+pub mod certificate;
+pub mod client;
+pub mod config;
+pub mod drain;
+pub mod error;
+mod flood;
+mod io;
+pub mod limits;
+pub mod listen;
+pub mod live;
+mod manage;
+pub mod node;
+mod peers;
+mod perform;
+pub mod pipeline;
+mod pulse;
+pub mod refusal;
+pub mod respond;
+pub mod routes;
+mod sniff;
+mod stream;
+pub mod tls;
+mod turn;
+
+pub use error::GatewayError;
+pub use live::Live;
+pub use node::{Node, Uploads};

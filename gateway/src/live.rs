@@ -1,0 +1,92 @@
+//! What the data plane reads: one immutable picture of the state and the routes, swapped as a whole.
+//!
+//! Owns the swap. Must never be half new: whoever loaded it keeps a consistent picture until the call ends.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use cofferdam_control::{Control, Snapshot};
+use cofferdam_model::{FunctionId, Invoke, Level};
+use cofferdam_sandbox::Deployment;
+
+use crate::routes::{RouteTable, Target};
+
+/// One picture.
+pub struct Picture {
+    /// What exists.
+    pub snapshot: Arc<Snapshot>,
+    /// How requests find it.
+    pub routes: RouteTable,
+    deployments: HashMap<FunctionId, Arc<Deployment>>,
+}
+
+impl Picture {
+    fn of(control: &Arc<Control>) -> Self {
+        let snapshot = control.snapshot();
+        let deployments: HashMap<_, _> = snapshot
+            .tenants()
+            .filter(|tenant| tenant.active)
+            .flat_map(|tenant| tenant.functions())
+            .map(|function| {
+                let (control, id) = (control.clone(), function.id.clone());
+                let deployment = Deployment {
+                    generation: function.generation,
+                    recycle: function.settings.recycle.clone(),
+                    unseal: Arc::new(move || control.unseal(&id).map_err(Into::into)),
+                };
+                (function.id.clone(), Arc::new(deployment))
+            })
+            .collect();
+        let routes = RouteTable::build(&snapshot, &deployments);
+        Self { snapshot, routes, deployments }
+    }
+
+    /// A function called by name, without a route.
+    pub fn direct(&self, tenant: &str, function: &str) -> Option<Target> {
+        let tenant = self.snapshot.tenant_by_name(tenant)?;
+        let function = self.snapshot.function(&tenant.id, function)?;
+        let version = function.current.as_ref()?;
+        let invoke = Invoke {
+            tenant: tenant.id.clone(),
+            function: function.id.clone(),
+            function_name: function.name.clone(),
+            version: version.id.clone(),
+            component: version.component,
+            route: None,
+            public: false,
+            audit: Level::Standard,
+            limits: function.limits.clone(),
+        };
+        Some(Target::direct(invoke, self.deployments.get(&function.id)?.clone()))
+    }
+}
+
+/// The current picture, and how to get a new one.
+pub struct Live {
+    control: Arc<Control>,
+    picture: ArcSwap<Picture>,
+}
+
+impl Live {
+    /// Takes the first picture.
+    pub fn new(control: Arc<Control>) -> Self {
+        let picture = ArcSwap::from_pointee(Picture::of(&control));
+        Self { control, picture }
+    }
+
+    /// The picture of this moment.
+    pub fn load(&self) -> Arc<Picture> {
+        self.picture.load_full()
+    }
+
+    /// What the picture is taken of.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Takes a new picture after a change. A later change may already be in it, never an earlier one missing.
+    pub fn refresh(&self) {
+        self.picture.rcu(|_| Picture::of(&self.control));
+    }
+}

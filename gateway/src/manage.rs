@@ -1,0 +1,259 @@
+//! The management API as operations: from method, path and body to one `Manage`.
+//!
+//! Owns the table of management paths below `/-/v1` and the shape of their bodies. Must never decide whether a
+//! caller may, and never act: that is the pipeline's order, the same as for every other call.
+
+use cofferdam_control::Snapshot;
+use cofferdam_model::id::is_name;
+use cofferdam_model::operation::FunctionRef;
+use cofferdam_model::{Digest, FunctionId, FunctionSettings, KeyId, Manage, Random, RouteSpec, SecretValue, TenantId};
+use http::Method;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::refusal::Refusal;
+
+/// Lines of log given where the caller does not say.
+const DEFAULT_LOG_LINES: usize = 100;
+/// Most lines of log given.
+const MAX_LOG_LINES: usize = 5_000;
+
+/// A recognised management call, its names not looked up yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asked {
+    what: What,
+    names: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    CreateTenant,
+    ListTenants,
+    ReadTenant,
+    PutMember,
+    RemoveMember,
+    PutFunction,
+    PublishVersion,
+    RemoveFunction,
+    PutRoutes,
+    PutPolicy,
+    RemovePolicy,
+    PutSecret,
+    ListSecrets,
+    RemoveSecret,
+    CreateKey,
+    ListKeys,
+    RevokeKey,
+    ReadLogs,
+}
+
+/// Every management path there is; `*` is a name.
+const TABLE: &[(&str, &str, What)] = &[
+    ("POST", "tenants", What::CreateTenant),
+    ("GET", "tenants", What::ListTenants),
+    ("GET", "tenants/*", What::ReadTenant),
+    ("PUT", "tenants/*/members/*", What::PutMember),
+    ("DELETE", "tenants/*/members/*", What::RemoveMember),
+    ("PUT", "tenants/*/functions/*", What::PutFunction),
+    ("DELETE", "tenants/*/functions/*", What::RemoveFunction),
+    ("POST", "tenants/*/functions/*/versions", What::PublishVersion),
+    ("GET", "tenants/*/functions/*/logs", What::ReadLogs),
+    ("GET", "tenants/*/functions/*/secrets", What::ListSecrets),
+    ("PUT", "tenants/*/functions/*/secrets/*", What::PutSecret),
+    ("DELETE", "tenants/*/functions/*/secrets/*", What::RemoveSecret),
+    ("PUT", "tenants/*/apps/*/routes", What::PutRoutes),
+    ("PUT", "tenants/*/policies/*", What::PutPolicy),
+    ("DELETE", "tenants/*/policies/*", What::RemovePolicy),
+    ("POST", "tenants/*/keys", What::CreateKey),
+    ("GET", "tenants/*/keys", What::ListKeys),
+    ("DELETE", "keys/*", What::RevokeKey),
+];
+
+fn names_of(pattern: &str, path: &str) -> Option<Vec<String>> {
+    let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
+    let mut names = Vec::new();
+    loop {
+        match (pattern.next(), path.next()) {
+            (None, None) => return Some(names),
+            (Some("*"), Some(name)) if !name.is_empty() => names.push(name.to_owned()),
+            (Some(fixed), Some(part)) if fixed == part => {}
+            _ => return None,
+        }
+    }
+}
+
+/// Recognises a path below `/-/v1/`; the error says whether path or method is unknown.
+pub(crate) fn recognise(method: &Method, path: &str) -> Result<Asked, Refusal> {
+    let mut known = Vec::new();
+    for (verb, pattern, what) in TABLE {
+        if let Some(names) = names_of(pattern, path) {
+            if verb == &method.as_str() {
+                return Ok(Asked { what: *what, names });
+            }
+            known.push(*verb);
+        }
+    }
+    Err(if known.is_empty() { Refusal::NotFound } else { Refusal::MethodNotAllowed { allow: known.join(", ") } })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewTenant {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Roles {
+    roles: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PolicyText {
+    text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewKey {
+    account: String,
+    roles: Vec<String>,
+    ttl_seconds: u64,
+}
+
+impl Asked {
+    /// Whether the body is a component, which may be much larger than the rest.
+    pub(crate) fn takes_component(&self) -> bool {
+        self.what == What::PublishVersion
+    }
+
+    /// Looks the names up and reads the body. A name nobody has is 404, as is one the caller may not know.
+    pub(crate) fn operation(
+        self,
+        snapshot: &Snapshot,
+        random: &dyn Random,
+        query: Option<&str>,
+        body: &[u8],
+        digest: impl FnOnce(&[u8]) -> Digest,
+    ) -> Result<Manage, Refusal> {
+        let names = Names { snapshot, names: &self.names };
+        Ok(match self.what {
+            What::CreateTenant => Manage::CreateTenant { name: json::<NewTenant>(body)?.name },
+            What::ListTenants => Manage::ListTenants,
+            What::ReadTenant => Manage::ReadTenant { tenant: names.tenant()? },
+            What::PutMember => {
+                let (tenant, subject) = (names.tenant()?, names.text(1)?.to_owned());
+                Manage::PutMember { tenant, subject, roles: json::<Roles>(body)?.roles }
+            }
+            What::RemoveMember => Manage::RemoveMember { tenant: names.tenant()?, subject: names.text(1)?.to_owned() },
+            What::PutFunction => {
+                let settings = json::<FunctionSettings>(body)?;
+                Manage::PutFunction { function: names.function_or_new(random)?, settings }
+            }
+            What::PublishVersion => Manage::PublishVersion {
+                function: names.function()?,
+                component: digest(body),
+                component_bytes: body.len() as u64,
+            },
+            What::RemoveFunction => Manage::RemoveFunction { function: names.function()? },
+            What::PutRoutes => {
+                let routes = json::<Vec<RouteSpec>>(body)?;
+                Manage::PutRoutes { tenant: names.tenant()?, app: names.text(1)?.to_owned(), routes }
+            }
+            What::PutPolicy => {
+                let text = json::<PolicyText>(body)?.text;
+                Manage::PutPolicy { tenant: names.tenant()?, name: names.text(1)?.to_owned(), text }
+            }
+            What::RemovePolicy => Manage::RemovePolicy { tenant: names.tenant()?, name: names.text(1)?.to_owned() },
+            What::PutSecret => {
+                let (function, name) = (names.function()?, names.text(2)?.to_owned());
+                Manage::PutSecret { function, name, value: SecretValue::new(body.to_vec()) }
+            }
+            What::ListSecrets => Manage::ListSecrets { function: names.function()? },
+            What::RemoveSecret => Manage::RemoveSecret { function: names.function()?, name: names.text(2)?.to_owned() },
+            What::CreateKey => {
+                let NewKey { account, roles, ttl_seconds } = json(body)?;
+                Manage::CreateKey { tenant: names.tenant()?, account, roles, ttl_seconds }
+            }
+            What::ListKeys => Manage::ListKeys { tenant: names.tenant()? },
+            What::RevokeKey => Manage::RevokeKey { key: KeyId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)? },
+            What::ReadLogs => Manage::ReadLogs { function: names.function()?, lines: lines(query)? },
+        })
+    }
+}
+
+/// Names of a path, looked up in what exists.
+struct Names<'a> {
+    snapshot: &'a Snapshot,
+    names: &'a [String],
+}
+
+impl Names<'_> {
+    fn text(&self, at: usize) -> Result<&str, Refusal> {
+        self.names.get(at).map(String::as_str).ok_or(Refusal::NotFound)
+    }
+
+    fn tenant(&self) -> Result<TenantId, Refusal> {
+        let found = self.snapshot.tenant_by_name(self.text(0)?);
+        found.map(|tenant| tenant.id.clone()).ok_or(Refusal::NotFound)
+    }
+
+    fn function(&self) -> Result<FunctionRef, Refusal> {
+        let found = self.snapshot.function(&self.tenant()?, self.text(1)?).ok_or(Refusal::NotFound)?;
+        Ok(FunctionRef { id: found.id.clone(), name: found.name.clone() })
+    }
+
+    fn function_or_new(&self, random: &dyn Random) -> Result<FunctionRef, Refusal> {
+        let (tenant, name) = (self.tenant()?, self.text(1)?);
+        if !is_name(name) {
+            return Err(invalid(format!("`{name}` is not a function name: use 1 to 63 of a-z, 0-9 and -")));
+        }
+        match self.snapshot.function(&tenant, name) {
+            Some(_) => self.function(),
+            None => Ok(FunctionRef { id: FunctionId::mint(&tenant, random), name: name.into() }),
+        }
+    }
+}
+
+fn invalid(message: String) -> Refusal {
+    Refusal::Invalid { message }
+}
+
+fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| invalid(format!("the body is not what this call takes: {error}")))
+}
+
+fn lines(query: Option<&str>) -> Result<usize, Refusal> {
+    let Some(given) = query.and_then(|q| q.split('&').find_map(|pair| pair.strip_prefix("lines="))) else {
+        return Ok(DEFAULT_LOG_LINES);
+    };
+    match given.parse::<usize>() {
+        Ok(lines) if (1..=MAX_LOG_LINES).contains(&lines) => Ok(lines),
+        _ => Err(invalid(format!("`lines` must be a number from 1 to {MAX_LOG_LINES}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_recognised_and_nothing_else_is() {
+        let asked = recognise(&Method::PUT, "tenants/acme/functions/api/secrets/KEY").unwrap();
+        assert_eq!((asked.what, asked.names.len()), (What::PutSecret, 3));
+        for path in ["", "tenants/", "tenants//functions/x", "tenants/a/functions/b/c", "keys"] {
+            assert!(matches!(recognise(&Method::GET, path), Err(Refusal::NotFound)), "{path}");
+        }
+        assert!(matches!(recognise(&Method::PATCH, "tenants"), Err(Refusal::MethodNotAllowed { .. })));
+    }
+
+    #[test]
+    fn log_lines_are_bounded() {
+        assert_eq!(lines(None).unwrap(), DEFAULT_LOG_LINES);
+        assert_eq!(lines(Some("x=1&lines=7")).unwrap(), 7);
+        for bad in ["lines=0", "lines=999999", "lines=x", "lines=-1"] {
+            assert!(lines(Some(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! A serving node: what the pipeline works with, put together by the composition root.
+//!
+//! Owns the parts and nothing else. Must never hold state of a call.
+
+use std::sync::Arc;
+
+use cofferdam_audit::Log;
+use cofferdam_authz::{Authorizer, Identities};
+use cofferdam_model::{Clock, Limits, Random};
+use cofferdam_sandbox::Sandbox;
+use tokio::sync::Semaphore;
+
+use crate::drain::Drain;
+use crate::limits::Limiter;
+use crate::live::Live;
+
+/// Components that may be uploaded and held in memory at once.
+const UPLOADS: usize = 2;
+
+/// What a node is made of.
+pub struct Node {
+    /// The node's limits.
+    pub limits: Limits,
+    /// The log.
+    pub log: Log,
+    /// Who is believed.
+    pub identities: Identities,
+    /// Who may.
+    pub authorizer: Arc<Authorizer>,
+    /// What exists.
+    pub live: Live,
+    /// Where functions run.
+    pub sandbox: Sandbox,
+    /// How much anyone may ask.
+    pub limiter: Limiter,
+    /// Whether the node serves or stops.
+    pub drain: Drain,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Uploads under way.
+    pub uploads: Uploads,
+}
+
+/// The bound on components held in memory.
+pub struct Uploads(pub(crate) Semaphore);
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self(Semaphore::new(UPLOADS))
+    }
+}

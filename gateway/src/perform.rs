@@ -1,0 +1,258 @@
+//! What is done once it is permitted and an entry is open: run a function, make a change, answer a health question.
+//!
+//! Owns how an effect becomes a recorded reply: held whole where it is small, begun and streamed where it is not.
+//! Must never act on anything but the permit inside the entry, and never give a byte of an answer before its record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest as sha;
+use bytes::Bytes;
+use cofferdam_audit::{Entry, Recorded};
+use cofferdam_authz::Permit;
+use cofferdam_model::frame::RequestHead;
+use cofferdam_model::{CallFacts, Circumstances, Digest, Ending, Invoke, Manage, Reply as _, RequestId, Usage};
+use cofferdam_sandbox::{Answer, AnswerBody, Cut, Failure};
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use crate::body::{self, Inbound};
+use crate::call::Received;
+use crate::drain::{Hold, Phase};
+use crate::limits::{Admission, Standing};
+use crate::live::Picture;
+use crate::manage::Asked;
+use crate::node::Node;
+use crate::pipeline::Unrecorded;
+use crate::refusal::Refusal;
+use crate::respond::{Answered, Ran, Reply};
+use crate::routes::Target;
+use crate::stream::{Source, pieces, pump};
+use crate::turn::Turn;
+
+/// How long an answer that has begun is waited for in the hope of holding it whole.
+const HOLD_FOR: Duration = Duration::from_millis(10);
+/// Bytes of a change that is no component.
+const CHANGE_BYTES: u64 = 1024 * 1024;
+
+/// What a call holds until the last byte of its answer.
+pub(crate) struct Held {
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(crate) admission: Admission,
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(crate) hold: Hold,
+    pub(crate) standing: Standing,
+}
+
+/// SHA-256.
+pub(crate) fn digest(bytes: &[u8]) -> Digest {
+    let mut out = [0u8; 32];
+    out.copy_from_slice(sha::digest(&sha::SHA256, bytes).as_ref());
+    Digest(out)
+}
+
+fn unrecorded(error: cofferdam_audit::AuditError) -> Unrecorded {
+    tracing::error!(%error, "an answer could not be recorded");
+    Unrecorded
+}
+
+/// Runs the function the permit names, and records how it ended.
+pub(crate) async fn invoke(
+    node: &Arc<Node>,
+    mut entry: Entry<Permit<Invoke>>,
+    target: &Target,
+    picture: &Picture,
+    call: Received,
+    held: Held,
+) -> Result<Recorded<Reply>, Unrecorded> {
+    // From here on this future can only be dropped by the connection's end.
+    entry.if_dropped(Ending::ClientGone);
+    let request = entry.subject().circumstances().request.clone();
+    let to_head = call.method == Method::HEAD;
+    let idle = Duration::from_millis(node.limits.body_idle_ms);
+    let body = match Inbound::new(call.body, target.body_bytes, idle) {
+        Ok(body) => body.boxed(),
+        Err(refusal) => {
+            let reply = Reply::refused(&refusal, &request, &held.standing, Ran::default());
+            return entry.close(reply).await.map_err(unrecorded);
+        }
+    };
+    let head = request_head(picture, entry.subject(), call.method, call.query.as_deref(), call.headers);
+    match node.sandbox.invoke(&mut entry, &target.deployment, head, body).await {
+        Ok(answer) => deliver(node, entry, answer, to_head, &request, held).await,
+        Err(failure) => entry.close(failed(failure, &request, &held.standing)).await.map_err(unrecorded),
+    }
+}
+
+/// The head as the function sees it: what the caller sent, and who that is, which the caller cannot say of itself.
+fn request_head(
+    picture: &Picture,
+    permit: &Permit<Invoke>,
+    method: Method,
+    query: Option<&str>,
+    mut headers: HeaderMap,
+) -> RequestHead {
+    let (at, who) = (permit.circumstances(), permit.principal());
+    let tenant = who.tenant().and_then(|id| picture.snapshot.tenant(id)).map_or("", |tenant| &tenant.name);
+    let told = [
+        ("x-cofferdam-principal", who.id()),
+        ("x-cofferdam-tenant", tenant),
+        ("x-cofferdam-request-id", at.request.as_str()),
+    ];
+    for (name, text) in told {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(name, value);
+        }
+    }
+    let target = match query {
+        Some(query) => format!("{}?{query}", at.path),
+        None => at.path.to_string(),
+    };
+    RequestHead { method, authority: at.host.to_string(), target, headers }
+}
+
+/// What could be had of an answer while its record could still wait for it.
+enum Had {
+    /// All of it, with its end.
+    Whole(Bytes, Ending, Usage),
+    /// The beginning of it.
+    Part(Vec<Bytes>),
+}
+
+async fn deliver(
+    node: &Arc<Node>,
+    entry: Entry<Permit<Invoke>>,
+    answer: Answer,
+    to_head: bool,
+    request: &RequestId,
+    held: Held,
+) -> Result<Recorded<Reply>, Unrecorded> {
+    let Answer { status, headers, mut body, cell, isolation } = answer;
+    let ran = |usage| Ran { usage, cell: Some(cell.clone()), isolation: Some(isolation) };
+    let head = Answered { status, headers, to_head };
+    match had(&mut body, node.limits.buffered_answer_bytes).await {
+        Had::Whole(bytes, Ending::Answered, usage) => {
+            let reply = Reply::held(head, bytes, ran(usage), request, &held.standing);
+            entry.close(reply).await.map_err(unrecorded)
+        }
+        Had::Whole(_, ending, usage) => {
+            let refusal = Refusal::of_ending(ending, None);
+            let reply = Reply::refused(&refusal, request, &held.standing, ran(usage));
+            entry.close(reply).await.map_err(unrecorded)
+        }
+        Had::Part(first) => {
+            let (sender, stream) = pieces();
+            let reply = Reply::streamed(head, Box::pin(stream), ran(Usage::default()), request, &held.standing);
+            let begun = reply.outcome();
+            let (recorded, closing) = entry.begin(reply).await.map_err(unrecorded)?;
+            tokio::spawn(pump(Source { first, body, held }, sender, closing, begun));
+            Ok(recorded)
+        }
+    }
+}
+
+/// Takes what comes at once, or nearly so. What is small and quick is recorded with its answer in one piece.
+async fn had(body: &mut AnswerBody, most: usize) -> Had {
+    let (mut pieces, mut bytes) = (Vec::new(), 0);
+    let deadline = tokio::time::sleep(HOLD_FOR);
+    tokio::pin!(deadline);
+    loop {
+        let next = match body.next().now_or_never() {
+            Some(next) => next,
+            None => tokio::select! {
+                next = body.next() => next,
+                () = &mut deadline => return Had::Part(pieces),
+            },
+        };
+        match next {
+            Some(Ok(piece)) => {
+                bytes += piece.len();
+                pieces.push(piece);
+                if bytes > most {
+                    return Had::Part(pieces);
+                }
+            }
+            Some(Err(Cut { ending, usage })) => return Had::Whole(Bytes::new(), ending, usage),
+            None => {
+                let (ending, usage) = body.finished().await;
+                return Had::Whole(joined(pieces), ending, usage);
+            }
+        }
+    }
+}
+
+fn joined(mut pieces: Vec<Bytes>) -> Bytes {
+    match pieces.len() {
+        0 => Bytes::new(),
+        1 => pieces.swap_remove(0),
+        _ => pieces.concat().into(),
+    }
+}
+
+/// A call without a usable answer, as a problem that says whose fault it was.
+fn failed(failure: Failure, request: &RequestId, standing: &Standing) -> Reply {
+    let refusal = match &failure.inbound {
+        Some(error) => body::refusal(error),
+        None => Refusal::of_ending(failure.ending, failure.retry_after),
+    };
+    let ran = Ran { usage: failure.usage, cell: failure.cell, isolation: failure.isolation };
+    Reply::refused(&refusal, request, standing, ran)
+}
+
+/// Reads the body of a change, which must be whole to be decided on; the larger kind a few at a time.
+pub(crate) async fn read_change(node: &Node, asked: &Asked, body: hyper::body::Incoming) -> Result<Bytes, Refusal> {
+    let idle = Duration::from_millis(node.limits.body_idle_ms);
+    if !asked.takes_component() {
+        return Inbound::new(body, CHANGE_BYTES, idle)?.collect().await;
+    }
+    let _place = node.uploads.0.acquire().await.map_err(|_| Refusal::NotReady)?;
+    Inbound::new(body, node.limits.component_bytes, idle)?.collect().await
+}
+
+/// Makes the change the permit names, after its intent is durable, and records how it ended.
+pub(crate) async fn manage(
+    node: &Arc<Node>,
+    mut entry: Entry<Permit<Manage>>,
+    body: Bytes,
+    standing: Standing,
+) -> Result<Recorded<Reply>, Unrecorded> {
+    entry.if_dropped(Ending::ClientGone);
+    let request = entry.subject().circumstances().request.clone();
+    let reply = match change(node, &mut entry, body).await {
+        Ok(value) => Reply::json(StatusCode::OK, &value, &request, &standing),
+        Err(refusal) => Reply::refused(&refusal, &request, &standing, Ran::default()),
+    };
+    entry.close(reply).await.map_err(unrecorded)
+}
+
+async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> Result<serde_json::Value, Refusal> {
+    let recorded = entry.intent().await.map_err(|error| {
+        tracing::error!(%error, "an intent could not be recorded");
+        Refusal::AuditUnavailable
+    })?;
+    match recorded.value().operation() {
+        Manage::ReadLogs { function, lines } => {
+            let read = tokio::task::block_in_place(|| node.sandbox.read_logs(&function.id, *lines));
+            return read.map(|lines| serde_json::json!({ "lines": lines })).map_err(Refusal::from);
+        }
+        // Compiled before it is made current, so that a version that exists can be run.
+        Manage::PublishVersion { .. } => {
+            node.sandbox.prepare(body).await?;
+        }
+        _ => {}
+    }
+    let applied = tokio::task::block_in_place(|| node.live.control().apply(recorded))?;
+    tokio::task::block_in_place(|| node.live.refresh());
+    Ok(applied)
+}
+
+/// Answers a health question. Counted, not journaled: it comes every second from every balancer.
+pub(crate) async fn health(node: &Node, turn: &Turn, at: &Circumstances) -> Result<Recorded<Reply>, Unrecorded> {
+    let serving = node.drain.phase() == Phase::Serving && node.log.health().is_ok();
+    let standing = Standing::default();
+    let reply = match turn {
+        Turn::Ready if !serving => Reply::refused(&Refusal::NotReady, &at.request, &standing, Ran::default()),
+        _ => Reply::json(StatusCode::OK, &serde_json::json!({ "status": "ok" }), &at.request, &standing),
+    };
+    node.log.tally(&CallFacts::of(at), reply).map_err(unrecorded)
+}

@@ -1,0 +1,205 @@
+//! The way of every request, as one straight function that reads as the security argument.
+//!
+//! Owns the order: head, limits, route, identity, decision, entry, effect, record, answer. Each step takes what the
+//! step before gave and cannot be reached without it: what acts takes a permit out of an open entry, and a response
+//! is only made of a recorded reply. Must never skip a step for a kind of request, and never answer unrecorded.
+
+use std::sync::Arc;
+
+use cofferdam_audit::Recorded;
+use cofferdam_authz::{Credential, IdentityError, Permit, Principal};
+use cofferdam_model::{CallFacts, Circumstances, Operation, PrincipalKind, Subject};
+use http::{HeaderValue, Response, header};
+
+use crate::call::{self, Received};
+use crate::limits::Standing;
+use crate::listen::{Arrived, Handler, Reset};
+use crate::live::Picture;
+use crate::node::Node;
+use crate::perform;
+use crate::refusal::Refusal;
+use crate::respond::{OutBody, Ran, Reply, respond};
+use crate::turn::{Turn, turn};
+
+/// The call could not be recorded, so there is no answer: the connection is reset.
+#[derive(Debug, thiserror::Error)]
+#[error("the call could not be recorded")]
+pub(crate) struct Unrecorded;
+
+impl Handler for Node {
+    async fn handle(self: Arc<Self>, arrived: Arrived) -> Result<Response<OutBody>, Reset> {
+        answer(&self, arrived).await.map_err(|Unrecorded| Reset)
+    }
+}
+
+/// A call stopped on its way, with all that was known of it by then.
+pub(crate) struct Stopped {
+    facts: CallFacts,
+    refusal: Refusal,
+    standing: Standing,
+}
+
+/// Answers one request.
+async fn answer(node: &Arc<Node>, arrived: Arrived) -> Result<Response<OutBody>, Unrecorded> {
+    let recorded = match attempt(node, arrived).await {
+        Ok(performed) => performed?,
+        Err(stopped) => refuse(node, *stopped).await?,
+    };
+    Ok(respond(recorded))
+}
+
+/// The straight way. Whatever goes wrong before an entry is open comes out as `Stopped` and is recorded as that.
+async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<Reply>, Unrecorded>, Box<Stopped>> {
+    // Read the head: one reading, or none.
+    let mut call = call::receive(arrived, &node.limits, &*node.clock, &*node.random)
+        .map_err(|rejected| Stopped::at(&rejected.circumstances, rejected.refusal))?;
+    let at = call.circumstances.clone();
+
+    // Limits of the source, before anything costs; a place among the calls under way.
+    let mut standing = Standing::default();
+    standing.take(node.limiter.source(at.source)).map_err(|refusal| Stopped::limited(&at, &standing, refusal))?;
+    let admission = node.limiter.admit().map_err(|refusal| Stopped::at(&at, refusal))?;
+    let hold = node.drain.hold();
+
+    // Route: on the canonical path, in one immutable picture of what exists.
+    let picture = node.live.load();
+    let turn = turn(&picture, &call).map_err(|refusal| Stopped::at(&at, refusal))?;
+    if let Turn::Health | Turn::Ready = turn {
+        return Ok(perform::health(node, &turn, &at).await);
+    }
+
+    // Authenticate. Nothing shown is nobody; something bad is never nobody.
+    let caller = identify(node, &picture, &mut call).await.map_err(|refusal| Stopped::at(&at, refusal))?;
+    if let Err(refusal) = limit_caller(node, &caller, &turn, &mut standing) {
+        return Err(Stopped::known(&at, &caller, &standing, refusal));
+    }
+
+    // Authorize exactly what would be done; open the entry with the permit; only then do it, from the permit.
+    match turn {
+        Turn::Invoke(target) => {
+            let permit = permit(node, &picture, caller, target.invoke.clone(), at, &standing)?;
+            let facts = permit.facts();
+            let Ok(entry) = node.log.enter(permit) else {
+                return Err(Stopped::unrecordable(facts));
+            };
+            let held = perform::Held { admission, hold, standing };
+            Ok(perform::invoke(node, entry, &target, &picture, call, held).await)
+        }
+        Turn::Manage(asked) => {
+            let body = match perform::read_change(node, &asked, call.body).await {
+                Ok(body) => body,
+                Err(refusal) => return Err(Stopped::known(&at, &caller, &standing, refusal)),
+            };
+            let asked =
+                asked.operation(&picture.snapshot, &*node.random, call.query.as_deref(), &body, perform::digest);
+            let operation = asked.map_err(|refusal| Stopped::known(&at, &caller, &standing, refusal))?;
+            let permit = permit(node, &picture, caller, operation, at, &standing)?;
+            let facts = permit.facts();
+            let Ok(entry) = node.log.enter(permit) else {
+                return Err(Stopped::unrecordable(facts));
+            };
+            Ok(perform::manage(node, entry, body, standing).await)
+        }
+        Turn::Health | Turn::Ready => Err(Stopped::at(&at, Refusal::NotFound)),
+    }
+}
+
+/// Takes the credential out of the call, so that no function ever sees it, and finds out whose it is.
+async fn identify(node: &Node, picture: &Picture, call: &mut Received) -> Result<Principal, Refusal> {
+    let shown: Vec<HeaderValue> = match call.headers.entry(header::AUTHORIZATION) {
+        header::Entry::Occupied(fields) => fields.remove_entry_mult().1.collect(),
+        header::Entry::Vacant(_) => Vec::new(),
+    };
+    let credential = credential(&shown, node.limits.credential_bytes)?;
+    node.identities.identify(credential, &*picture.snapshot).await.map_err(|error| match error {
+        IdentityError::Refused(reason) => {
+            tracing::debug!(request = %call.circumstances.request, reason = reason.as_str(), "credential refused");
+            Refusal::Unauthenticated
+        }
+        IdentityError::Unavailable { issuer, cause } => {
+            tracing::warn!(request = %call.circumstances.request, issuer, ?cause, "keys cannot be had");
+            Refusal::KeysUnavailable
+        }
+    })
+}
+
+fn credential(shown: &[HeaderValue], most: usize) -> Result<Credential<'_>, Refusal> {
+    let [value] = shown else {
+        return if shown.is_empty() { Ok(Credential::None) } else { Err(Refusal::Unauthenticated) };
+    };
+    let text = value.to_str().ok().filter(|text| text.len() <= most).ok_or(Refusal::Unauthenticated)?;
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Credential::Bearer(token)),
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case("apikey") => Ok(Credential::ApiKey(key)),
+        _ => Err(Refusal::Unauthenticated),
+    }
+}
+
+fn limit_caller(node: &Node, caller: &Principal, turn: &Turn, standing: &mut Standing) -> Result<(), Refusal> {
+    if caller.kind() != PrincipalKind::Anonymous {
+        standing.take(node.limiter.principal(caller.issuer().unwrap_or_default(), caller.id()))?;
+    }
+    let Turn::Invoke(target) = turn else { return Ok(()) };
+    // What strangers are refused anyway must not use up what the tenant's own callers share.
+    if caller.kind() == PrincipalKind::Anonymous && !target.invoke.public {
+        return Ok(());
+    }
+    standing.take(node.limiter.tenant(&target.invoke.tenant))?;
+    match &target.limit {
+        Some((route, rate)) => standing.take(node.limiter.route(route, *rate)),
+        None => Ok(()),
+    }
+}
+
+fn permit<A: Operation>(
+    node: &Node,
+    picture: &Picture,
+    caller: Principal,
+    operation: A,
+    at: Circumstances,
+    standing: &Standing,
+) -> Result<Permit<A>, Box<Stopped>> {
+    let anonymous = caller.kind() == PrincipalKind::Anonymous;
+    let Some(policies) = picture.snapshot.policies(&operation.tenant()) else {
+        return Err(Stopped::known(&at, &caller, standing, Refusal::NotFound));
+    };
+    node.authorizer.decide(&policies, caller, operation, at).map_err(|denied| {
+        let refusal = match (anonymous, denied.hidden()) {
+            (true, _) => Refusal::Unauthenticated,
+            (false, true) => Refusal::NotFound,
+            (false, false) => Refusal::Forbidden,
+        };
+        Box::new(Stopped { facts: denied.facts(), refusal, standing: standing.clone() })
+    })
+}
+
+/// Records a stopped call: in full where the caller is known, counted where it could be anyone.
+async fn refuse(node: &Node, stopped: Stopped) -> Result<Recorded<Reply>, Unrecorded> {
+    let Stopped { facts, refusal, standing } = stopped;
+    let known = facts.principal.as_ref().is_some_and(|principal| principal.kind != PrincipalKind::Anonymous);
+    let reply = Reply::refused(&refusal, &facts.request, &standing, Ran::default());
+    let recorded = if known { node.log.refuse(facts, reply).await } else { node.log.tally(&facts, reply) };
+    recorded.map_err(|error| {
+        tracing::error!(%error, "a refusal could not be recorded");
+        Unrecorded
+    })
+}
+
+impl Stopped {
+    fn at(at: &Circumstances, refusal: Refusal) -> Box<Self> {
+        Box::new(Self { facts: CallFacts::of(at), refusal, standing: Standing::default() })
+    }
+
+    fn limited(at: &Circumstances, standing: &Standing, refusal: Refusal) -> Box<Self> {
+        Box::new(Self { facts: CallFacts::of(at), refusal, standing: standing.clone() })
+    }
+
+    fn known(at: &Circumstances, caller: &Principal, standing: &Standing, refusal: Refusal) -> Box<Self> {
+        let facts = CallFacts { principal: Some(caller.facts()), ..CallFacts::of(at) };
+        Box::new(Self { facts, refusal, standing: standing.clone() })
+    }
+
+    fn unrecordable(facts: CallFacts) -> Box<Self> {
+        Box::new(Self { facts, refusal: Refusal::AuditUnavailable, standing: Standing::default() })
+    }
+}

@@ -1,0 +1,107 @@
+//! From host, path and method to exactly one function version. An immutable table, rebuilt when the state changes.
+//!
+//! Owns matching. Must never look at who is calling, and never normalise a path: it sees the one canonical form that
+//! the policies see too.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cofferdam_control::Snapshot;
+use cofferdam_model::{FunctionId, Invoke, Rate, RouteId};
+use cofferdam_sandbox::Deployment;
+use http::Method;
+
+/// Where a matched request goes.
+pub struct Target {
+    /// What would be asked for, complete but for the caller.
+    pub invoke: Invoke,
+    /// What the sandbox must know to run it.
+    pub deployment: Arc<Deployment>,
+    /// Limit of the route, all callers together.
+    pub limit: Option<(RouteId, Rate)>,
+    /// Most bytes of a request body.
+    pub body_bytes: u64,
+    methods: Vec<Method>,
+}
+
+impl Target {
+    /// A target that takes every method and has no limit of its own.
+    pub fn direct(invoke: Invoke, deployment: Arc<Deployment>) -> Self {
+        let body_bytes = invoke.limits.request_bytes;
+        Self { invoke, deployment, limit: None, body_bytes, methods: Vec::new() }
+    }
+
+    fn takes(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.methods.contains(method)
+    }
+}
+
+/// What the table says.
+pub enum Found<'a> {
+    /// One route takes it.
+    Target(&'a Arc<Target>),
+    /// The path is known, the method is not; these are, as `Allow` lists them.
+    Methods(String),
+    /// Nothing takes it.
+    Nothing,
+}
+
+type Paths = matchit::Router<Vec<Arc<Target>>>;
+
+/// Routes by host, then path, then method.
+#[derive(Default)]
+pub struct RouteTable {
+    hosts: HashMap<String, Paths>,
+    any_host: Paths,
+}
+
+impl RouteTable {
+    /// Builds the table from what exists. Routes whose function has no version yet lead nowhere and are left out;
+    /// conflicting patterns were refused when they were declared, so a late one is logged and left out.
+    pub fn build(snapshot: &Snapshot, deployments: &HashMap<FunctionId, Arc<Deployment>>) -> Self {
+        let mut grouped: HashMap<(&str, &str), Vec<Arc<Target>>> = HashMap::new();
+        for route in snapshot.routes() {
+            let Some(function) = snapshot.function_by_id(&route.function_id) else { continue };
+            let (Some(version), Some(deployment)) = (&function.current, deployments.get(&function.id)) else {
+                continue;
+            };
+            let invoke = Invoke {
+                tenant: function.tenant.clone(),
+                function: function.id.clone(),
+                function_name: function.name.clone(),
+                version: version.id.clone(),
+                component: version.component,
+                route: Some(route.id.clone()),
+                public: route.spec.public,
+                audit: route.spec.audit,
+                limits: function.limits.clone(),
+            };
+            let body_bytes = route.spec.body_bytes.unwrap_or(u64::MAX).min(invoke.limits.request_bytes);
+            let methods = route.spec.methods.iter().filter_map(|m| m.parse().ok()).collect();
+            let limit = route.spec.limit.map(|rate| (route.id.clone(), rate));
+            let target = Target { invoke, deployment: deployment.clone(), limit, body_bytes, methods };
+            grouped.entry((&route.spec.host, &route.spec.path)).or_default().push(Arc::new(target));
+        }
+        let mut table = Self::default();
+        for ((host, path), targets) in grouped {
+            let paths = if host == "*" { &mut table.any_host } else { table.hosts.entry(host.to_owned()).or_default() };
+            if let Err(conflict) = paths.insert(path, targets) {
+                tracing::error!(host, path, %conflict, "route left out: its pattern conflicts with another");
+            }
+        }
+        table
+    }
+
+    /// Finds the route of a canonical request.
+    pub fn find(&self, host: &str, path: &str, method: &Method) -> Found<'_> {
+        let of_host = self.hosts.get(host).and_then(|paths| paths.at(path).ok());
+        let Some(matched) = of_host.or_else(|| self.any_host.at(path).ok()) else { return Found::Nothing };
+        match matched.value.iter().find(|target| target.takes(method)) {
+            Some(target) => Found::Target(target),
+            None => {
+                let known: Vec<&str> = matched.value.iter().flat_map(|t| &t.methods).map(Method::as_str).collect();
+                Found::Methods(known.join(", "))
+            }
+        }
+    }
+}

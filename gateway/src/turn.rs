@@ -1,0 +1,58 @@
+//! Where a request turns to: a function, the management API, or one of the two health questions.
+//!
+//! Owns the reserved paths below `/-/`. Must never look at who is calling.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::call::Received;
+use crate::live::Picture;
+use crate::manage::{Asked, recognise};
+use crate::refusal::Refusal;
+use crate::routes::{Found, Target};
+
+/// What a request asks for, before anyone knows who asks.
+pub(crate) enum Turn {
+    /// Whether the process lives.
+    Health,
+    /// Whether the node takes calls.
+    Ready,
+    /// A function.
+    Invoke(Arc<Target>),
+    /// A change, or a look at what exists.
+    Manage(Asked),
+}
+
+/// Finds it, or says that there is nothing.
+pub(crate) fn turn(picture: &Picture, call: &Received) -> Result<Turn, Refusal> {
+    let path = &*call.circumstances.path;
+    let Some(reserved) = path.strip_prefix("/-/") else {
+        return match picture.routes.find(&call.circumstances.host, path, &call.method) {
+            Found::Target(target) => Ok(Turn::Invoke(target.clone())),
+            Found::Methods(allow) => Err(Refusal::MethodNotAllowed { allow }),
+            Found::Nothing => Err(Refusal::NotFound),
+        };
+    };
+    match reserved {
+        "health" | "ready" if call.method != Method::GET && call.method != Method::HEAD => {
+            Err(Refusal::MethodNotAllowed { allow: "GET, HEAD".into() })
+        }
+        "health" => Ok(Turn::Health),
+        "ready" => Ok(Turn::Ready),
+        _ => by_name(picture, call, reserved),
+    }
+}
+
+fn by_name(picture: &Picture, call: &Received, reserved: &str) -> Result<Turn, Refusal> {
+    if let Some(asked) = reserved.strip_prefix("v1/") {
+        return recognise(&call.method, asked).map(Turn::Manage);
+    }
+    let mut parts = reserved.strip_prefix("invoke/").ok_or(Refusal::NotFound)?.splitn(3, '/');
+    match (parts.next(), parts.next()) {
+        (Some(tenant), Some(function)) => {
+            picture.direct(tenant, function).map(|target| Turn::Invoke(Arc::new(target))).ok_or(Refusal::NotFound)
+        }
+        _ => Err(Refusal::NotFound),
+    }
+}

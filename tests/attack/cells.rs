@@ -1,0 +1,59 @@
+//! Cells seen from outside: what the kernel says of a process that runs tenant code.
+
+use std::fs;
+
+use cofferdam_tests::{Scene, processes};
+use http::StatusCode;
+
+fn status_field(pid: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default();
+    line.trim_start_matches(':').trim().to_owned()
+}
+
+/// Workers below the node that run under a syscall filter; the shims that wait for them may not need one.
+fn jailed(scene: &Scene) -> Vec<u32> {
+    processes::below(scene.node.pid()).into_iter().filter(|pid| status_field(*pid, "Seccomp") == "2").collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cells_run_without_privileges_under_a_filter_in_namespaces_of_their_own() {
+    let scene = Scene::new().unwrap();
+    let mut alice = scene.alice().await.unwrap();
+    assert_eq!(alice.get("/acme/hello").await.unwrap().status, StatusCode::OK);
+    let cells = jailed(&scene);
+    assert!(!cells.is_empty(), "no process below the node has a syscall filter");
+    for pid in cells {
+        assert_eq!(status_field(pid, "NoNewPrivs"), "1");
+        for set in ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"] {
+            assert_eq!(u64::from_str_radix(&status_field(pid, set), 16), Ok(0), "{set} of {pid}");
+        }
+        assert!(!status_field(pid, "Uid").starts_with("0\t"), "a cell runs as root");
+        for namespace in ["net", "mnt", "pid", "ipc", "uts", "user"] {
+            let of = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/{namespace}"));
+            assert_ne!(of(pid).unwrap(), of(scene.node.pid()).unwrap(), "{namespace}");
+        }
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        assert!(environment.is_empty(), "a cell inherited an environment");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_never_share_a_cell() {
+    let scene = Scene::new().unwrap();
+    let mut alice = scene.alice().await.unwrap();
+    let mut bob = scene.caller("globex", "bob", "invoker").await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(alice.get("/acme/hello").await.unwrap().status, StatusCode::OK);
+        assert_eq!(bob.get("/globex/hello").await.unwrap().status, StatusCode::OK);
+    }
+    let mut owner = std::collections::HashMap::new();
+    for record in scene.site.records().unwrap() {
+        let (cell, tenant) = (record["outcome"]["cell"][0].as_str(), record["call"]["tenant"].as_str());
+        if let (Some(cell), Some(tenant)) = (cell, tenant) {
+            let first = owner.entry(cell.to_owned()).or_insert_with(|| tenant.to_owned());
+            assert_eq!(first, tenant, "cell {cell} served two tenants");
+        }
+    }
+    assert!(owner.len() >= 2, "{owner:?}");
+}

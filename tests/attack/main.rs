@@ -1,0 +1,8 @@
+//! Attacks, each named for what fails: hostile clients, hostile guests, hostile tenants, a hostile disk.
+
+mod cells;
+mod guests;
+mod storage;
+mod tenants;
+mod tokens;
+mod wire;

@@ -1,0 +1,70 @@
+//! Forged, bent and borrowed credentials.
+
+use cofferdam_tests::Scene;
+use http::StatusCode;
+
+/// Swaps the header of a token for another, keeping payload and signature.
+fn with_header(token: &str, header: &str) -> String {
+    let rest = token.split_once('.').map(|(_, rest)| rest).unwrap_or_default();
+    format!("Bearer {}.{rest}", base64url(header.as_bytes()))
+}
+
+fn base64url(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut out = String::new();
+    for chunk in bytes.chunks(3) {
+        let number = chunk.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
+        for place in 0..=chunk.len() {
+            out.push(char::from(ALPHABET[(number >> (18 - 6 * place)) as usize & 63]));
+        }
+    }
+    out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tampered_tokens_are_refused() {
+    let scene = Scene::new().unwrap();
+    let good = scene.site.token("acme", "alice", "invoker").unwrap();
+    let bare = good.trim_start_matches("Bearer ").to_owned();
+    let parts: Vec<&str> = bare.split('.').collect();
+    let mut bent = vec![
+        with_header(&bare, r#"{"alg":"none","typ":"JWT"}"#),
+        format!("Bearer {}.{}.", base64url(br#"{"alg":"none"}"#), parts[1]),
+        with_header(&bare, r#"{"alg":"HS256","typ":"JWT"}"#),
+        with_header(&bare, r#"{"alg":"EdDSA","typ":"JWT","jwk":{"kty":"oct","k":"AA"}}"#),
+        with_header(&bare, r#"{"alg":"EdDSA","typ":"JWT","crit":["x"]}"#),
+        with_header(&bare, r#"{"alg":"EdDSA","typ":"JWT","kid":"../../etc/passwd"}"#),
+        format!("Bearer {}.{}.{}", parts[0], parts[1], "A".repeat(86)),
+        format!("Bearer {}.{}", parts[0], parts[1]),
+        format!("Bearer {}", "a".repeat(20_000)),
+    ];
+    for at in [3, parts[0].len() + 5, bare.len() - 5] {
+        let mut bytes = bare.clone().into_bytes();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        bent.push(format!("Bearer {}", String::from_utf8(bytes).unwrap()));
+    }
+    for token in bent {
+        let mut client = scene.node.client().await.unwrap().with(&token);
+        let answer = client.get("/acme/hello").await.unwrap();
+        let refused = [StatusCode::UNAUTHORIZED, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE].contains(&answer.status);
+        assert!(refused, "{} for {}", answer.status, token.chars().take(60).collect::<String>());
+    }
+    let mut alice = scene.node.client().await.unwrap().with(&good);
+    assert_eq!(alice.get("/acme/hello").await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_of_another_node_is_not_believed() {
+    let (here, there) = (Scene::new().unwrap(), Scene::bare().unwrap());
+    let foreign = there.site.token("acme", "alice", "admin").unwrap();
+    let mut client = here.node.client().await.unwrap().with(&foreign);
+    assert_eq!(client.get("/acme/hello").await.unwrap().status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_cannot_name_the_platform_as_its_tenant() {
+    let scene = Scene::new().unwrap();
+    let Ok(token) = scene.site.token("platform", "eve", "operator") else { return };
+    let mut eve = scene.node.client().await.unwrap().with(&token);
+    assert_eq!(eve.get("/-/v1/tenants").await.unwrap().status, StatusCode::UNAUTHORIZED);
+}

@@ -1,0 +1,12 @@
+//! End to end: real binaries, real TLS, real components, one module per property.
+
+mod audit;
+mod authentication;
+mod authorization;
+mod durability;
+mod invocation;
+mod languages;
+mod limits;
+mod management;
+mod secrets;
+mod shutdown;
