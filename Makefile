@@ -20,10 +20,14 @@ demo: build
 	$(BIN)/cofferdam demo $(ARGS)
 
 # Unit tests of every crate, then the evidence: style, compile-fail, end to end and attacks with the real binaries.
+# The evidence is built like the binaries, so that what both link is compiled once.
+CRATES := model audit authz control sandbox jail gateway
+
 test: build fixtures
+	$(CARGO) test --locked $(CRATES:%=-p cofferdam-%) -p cofferdam
 	$(CARGO) test --locked --release -p cofferdam-worker
 	$(CARGO) test --locked --release -p cofferdam-compiler
-	COFFERDAM_BIN_DIR=$(abspath $(BIN)) $(CARGO) test --release --locked
+	COFFERDAM_BIN_DIR=$(abspath $(BIN)) $(CARGO) test --locked --release -p cofferdam-tests
 
 # What a reviewer would otherwise have to say.
 check:

@@ -146,9 +146,9 @@ impl Limiter {
         self.charge(&self.strangers, Scope::Source, key, self.per_source)
     }
 
-    /// Charges an identified caller, by whatever names it uniquely.
-    pub fn principal(&self, issuer: &str, id: &str) -> Verdict {
-        let key = self.hashes.hash_one((Scope::Principal, issuer, id));
+    /// Charges an identified caller, by its `Principal::key`.
+    pub fn principal(&self, key: &str) -> Verdict {
+        let key = self.hashes.hash_one((Scope::Principal, key));
         self.charge(&self.known, Scope::Principal, key, self.per_principal)
     }
 

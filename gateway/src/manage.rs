@@ -75,11 +75,27 @@ fn names_of(pattern: &str, path: &str) -> Option<Vec<String>> {
     loop {
         match (pattern.next(), path.next()) {
             (None, None) => return Some(names),
-            (Some("*"), Some(name)) if !name.is_empty() => names.push(name.to_owned()),
+            (Some("*"), Some(name)) if !name.is_empty() => names.push(decoded(name)?),
             (Some(fixed), Some(part)) if fixed == part => {}
             _ => return None,
         }
     }
+}
+
+/// A segment of a canonical path as its author meant it: subjects of issuers have characters that paths have not.
+fn decoded(segment: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+            let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+            bytes.push(u8::try_from(high << 4 | low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// Recognises a path below `/-/v1/`; the error says whether path or method is unknown.
@@ -246,6 +262,13 @@ mod tests {
             assert!(matches!(recognise(&Method::GET, path), Err(Refusal::NotFound)), "{path}");
         }
         assert!(matches!(recognise(&Method::PATCH, "tenants"), Err(Refusal::MethodNotAllowed { .. })));
+    }
+
+    #[test]
+    fn names_are_read_as_they_were_meant() {
+        let asked = recognise(&Method::PUT, "tenants/acme/members/auth0%7Cj%C3%BC").unwrap();
+        assert_eq!(asked.names, ["acme", "auth0|jü"]);
+        assert!(recognise(&Method::PUT, "tenants/acme/members/%ff").is_err());
     }
 
     #[test]

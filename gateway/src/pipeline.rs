@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cofferdam_audit::Recorded;
 use cofferdam_authz::{Credential, IdentityError, Permit, Principal};
 use cofferdam_model::{CallFacts, Circumstances, Operation, PrincipalKind, Subject};
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, StatusCode, Version, header};
 
 use crate::call::{self, Received};
 use crate::limits::Standing;
@@ -41,11 +41,17 @@ pub(crate) struct Stopped {
 
 /// Answers one request.
 async fn answer(node: &Arc<Node>, arrived: Arrived) -> Result<Response<OutBody>, Unrecorded> {
+    let closable = arrived.connection.version == Version::HTTP_11;
     let recorded = match attempt(node, arrived).await {
         Ok(performed) => performed?,
         Err(stopped) => refuse(node, *stopped).await?,
     };
-    Ok(respond(recorded))
+    let mut response = respond(recorded);
+    // Who sends what has two readings is not listened to any further.
+    if closable && response.status() == StatusCode::BAD_REQUEST {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 /// The straight way. Whatever goes wrong before an entry is open comes out as `Stopped` and is recorded as that.
@@ -137,7 +143,7 @@ fn credential(shown: &[HeaderValue], most: usize) -> Result<Credential<'_>, Refu
 
 fn limit_caller(node: &Node, caller: &Principal, turn: &Turn, standing: &mut Standing) -> Result<(), Refusal> {
     if caller.kind() != PrincipalKind::Anonymous {
-        standing.take(node.limiter.principal(caller.issuer().unwrap_or_default(), caller.id()))?;
+        standing.take(node.limiter.principal(&caller.key()))?;
     }
     let Turn::Invoke(target) = turn else { return Ok(()) };
     // What strangers are refused anyway must not use up what the tenant's own callers share.
@@ -159,12 +165,11 @@ fn permit<A: Operation>(
     at: Circumstances,
     standing: &Standing,
 ) -> Result<Permit<A>, Box<Stopped>> {
-    let anonymous = caller.kind() == PrincipalKind::Anonymous;
     let Some(policies) = picture.snapshot.policies(&operation.tenant()) else {
         return Err(Stopped::known(&at, &caller, standing, Refusal::NotFound));
     };
     node.authorizer.decide(&policies, caller, operation, at).map_err(|denied| {
-        let refusal = match (anonymous, denied.hidden()) {
+        let refusal = match (denied.unidentified(), denied.hidden()) {
             (true, _) => Refusal::Unauthenticated,
             (false, true) => Refusal::NotFound,
             (false, false) => Refusal::Forbidden,

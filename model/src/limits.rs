@@ -101,7 +101,7 @@ limits! {
         queue_ms: u64 = 5_000,
         /// Bytes of a function's log file; one older file of the same size is kept.
         log_file_bytes: u64 = 8 * 1024 * 1024,
-        /// Bytes of log one function may write per second, on average over some seconds; the rest is counted and dropped.
+        /// Bytes of log one function may write per second, over some seconds; the rest is counted and dropped.
         log_bytes_per_second: u64 = 256 * 1024,
     }
 }

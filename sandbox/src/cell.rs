@@ -238,3 +238,6 @@ async fn send_with(stream: &mut UnixStream, bytes: &[u8], descriptor: BorrowedFd
         _ => Err(io::ErrorKind::WriteZero.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,7 +95,11 @@ async fn begin(
 fn refused(refusal: &Refusal) -> Failure {
     let ending = match refusal {
         Refusal::Overloaded => Ending::Overloaded,
-        Refusal::Unavailable { .. } | Refusal::Closing => Ending::Unavailable,
+        Refusal::Unavailable { error, .. } => {
+            tracing::debug!(%error, "a call got no cell");
+            Ending::Unavailable
+        }
+        Refusal::Closing => Ending::Unavailable,
     };
     Failure::before(ending, Some(refusal.retry_after()))
 }

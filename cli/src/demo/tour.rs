@@ -56,9 +56,9 @@ pub(crate) fn steps(program: &str, data: &Path, url: &str) -> Vec<Step> {
         step(
             "the same call in a loop, on a route with a limit of 1 a second and 5 at once",
             format!(
-                "for i in 1 2 3 4 5 6 7 8; do curl -sS -o {data}/demo/last -D {data}/demo/head --cacert {data}/tls/cert.pem \
-                 -H @{data}/demo/alice -w '%{{http_code}} ' {url}/acme/limited; done; grep -iE '^(ratelimit|retry-after)' \
-                 {data}/demo/head"
+                "for i in 1 2 3 4 5 6 7 8; do curl -sS -o {data}/demo/last -D {data}/demo/head \
+                 --cacert {data}/tls/cert.pem -H @{data}/demo/alice -w '%{{http_code}} ' {url}/acme/limited; done; \
+                 grep -iE '^(ratelimit|retry-after)' {data}/demo/head"
             ),
             "200 five times, then 429 with RateLimit, RateLimit-Policy and Retry-After",
             &["200 200 200", "429", "ratelimit:", "ratelimit-policy:", "retry-after:"],
@@ -107,9 +107,9 @@ fn audit_steps(program: &str, data: &str) -> [Step; 5] {
         step(
             "one byte of a copy is changed",
             format!(
-                "rm -rf {copy} && cp -r {data}/audit {copy} && chmod -R u+w {copy} && printf X | dd of=$(ls \
-                 {copy}/segments/*.log | head -n 1) bs=1 seek=700 conv=notrunc status=none; {program} audit verify --log \
-                 {copy} --key \"$({program} audit key --data {data})\" 2>&1; echo exit $?"
+                "rm -rf {copy} && cp -r {data}/audit {copy} && chmod -R u+w {copy} && printf X | \
+                 dd of=$(ls {copy}/segments/*.log | head -n 1) bs=1 seek=700 conv=notrunc status=none; \
+                 {program} audit verify --log {copy} --key \"$({program} audit key --data {data})\" 2>&1; echo exit $?"
             ),
             "refused, naming the record, with exit code 8",
             &["record", "exit 8"],

@@ -70,7 +70,7 @@ pub fn random(call: Call) {
     call.reply.text(200, &format!("{:016x}\n", get_random_u64()));
 }
 
-/// Spins too, but in calls of the host, each of which comes back at once.
+/// Waits for no time at all, again and again: never done, and hardly ever computing.
 pub fn busy() {
     loop {
         monotonic_clock::subscribe_duration(0).block();

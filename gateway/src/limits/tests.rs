@@ -111,7 +111,7 @@ fn the_fields_are_structured_lists_of_the_draft() {
     let limiter = Limiter::new(&Limits::default(), Arc::new(ManualClock::at(UnixNanos(0))));
     let mut standing = Standing::default();
     standing.take(limiter.source("192.0.2.1".parse().unwrap())).unwrap();
-    standing.take(limiter.principal("iss", "alice")).unwrap();
+    standing.take(limiter.principal("t_1|iss|alice")).unwrap();
     let mut headers = HeaderMap::new();
     standing.write(&mut headers);
     assert_eq!(headers["ratelimit-policy"], "\"source\";q=1000;w=2, \"principal\";q=1000;w=2");

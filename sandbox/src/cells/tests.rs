@@ -1,6 +1,6 @@
 //! Which call gets which cell, and when each cell goes, over scripted cells.
 
-use cofferdam_model::Recycle;
+use cofferdam_model::{Ending, Recycle};
 
 use super::group::{Member, Verdict};
 use super::*;

@@ -118,10 +118,10 @@ async fn a_small_answer_is_there_in_one_wake() {
     rig.clock.advance(Duration::from_micros(50));
     rig.peer.says(|out| whole(out, header.call, b"hello")).await;
     assert_eq!(head_of(&handle).await, Ok(StatusCode::OK));
-    let mut cx = Context::from_waker(Waker::noop());
-    assert!(matches!(handle.poll_piece(&mut cx), Poll::Ready(Some(Ok(piece))) if piece == "hello"));
-    assert!(matches!(handle.poll_piece(&mut cx), Poll::Ready(None)));
-    let Poll::Ready((ending, usage)) = handle.poll_over(&mut cx) else { panic!("not over") };
+    let cx = Context::from_waker(Waker::noop());
+    assert!(matches!(handle.poll_piece(&cx), Poll::Ready(Some(Ok(piece))) if piece == "hello"));
+    assert!(matches!(handle.poll_piece(&cx), Poll::Ready(None)));
+    let Poll::Ready((ending, usage)) = handle.poll_over(&cx) else { panic!("not over") };
     assert_eq!(ending, Ending::Answered);
     // Bytes and wall time are the gateway's own counts; the rest is cut to what is possible.
     let memory_bytes = FunctionLimits::default().memory_bytes;
@@ -327,9 +327,9 @@ async fn a_request_body_waits_for_credit() {
     let mut rig = rig();
     let handle = rig.open_with(false, FunctionLimits::default());
     let number = handle.number();
-    let mut cx = Context::from_waker(Waker::noop());
+    let cx = Context::from_waker(Waker::noop());
     let mut sent = 0;
-    while let Poll::Ready(Some(room)) = rig.channel.poll_room(number, &mut cx) {
+    while let Poll::Ready(Some(room)) = rig.channel.poll_room(number, &cx) {
         rig.channel.send(number, &vec![1; room], false);
         sent += room;
     }
@@ -350,7 +350,7 @@ async fn a_request_body_waits_for_credit() {
         }
     }
     assert_eq!(read.len(), sent + 10);
-    assert!(matches!(rig.channel.poll_room(number, &mut cx), Poll::Ready(None)), "nothing after the end");
+    assert!(matches!(rig.channel.poll_room(number, &cx), Poll::Ready(None)), "nothing after the end");
 }
 
 #[tokio::test]
