@@ -127,7 +127,8 @@ impl<S: Subject> Entry<S> {
         let durable = self.push_outcome(&outcome).await?;
         // Made before the wait, so that a caller who does not wait to the end leaves an end all the same.
         let CallFacts { request, tenant, .. } = self.subject.facts();
-        let closing = Closing { log: self.log.clone(), request, tenant, level: self.level(), open: true };
+        let closing =
+            Closing { log: self.log.clone(), request, tenant, level: self.level(), open: true, dropped: self.dropped };
         let index = match durable {
             Some(durable) => Some(self.log.shared().wait(durable).await?),
             None => None,
@@ -196,7 +197,7 @@ impl<S: Subject + fmt::Debug> fmt::Debug for Entry<S> {
     }
 }
 
-/// The end of a streamed answer, still to be recorded. Dropping it records the stream as `abandoned`.
+/// The end of a streamed answer, still to be recorded. Dropping it records what dropping its entry would have.
 #[must_use = "dropping it records the stream as abandoned"]
 pub struct Closing {
     log: Log,
@@ -204,6 +205,7 @@ pub struct Closing {
     tenant: Option<String>,
     level: Level,
     open: bool,
+    dropped: Ending,
 }
 
 impl Closing {
@@ -228,7 +230,8 @@ impl Closing {
 impl Drop for Closing {
     fn drop(&mut self) {
         if self.open {
-            self.push(&record::unclosed(Ending::Abandoned));
+            let ending = if std::thread::panicking() { Ending::Abandoned } else { self.dropped };
+            self.push(&record::unclosed(ending));
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
@@ -53,7 +54,8 @@ impl RemoteArgs {
             None if own.is_file() => Trust::File(own),
             None => Trust::Native,
         };
-        let client = Client::new(&trust, Caps::default())?;
+        // A published component is compiled before it is answered for, however busy the node.
+        let client = Client::new(&trust, Caps { deadline: Duration::from_secs(300), ..Caps::default() })?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -21,7 +21,7 @@ use cofferdam_gateway::tls::Tls;
 use cofferdam_gateway::{Live, Node, certificate};
 use cofferdam_model::{Clock, OsRandom, Random, SystemClock};
 use cofferdam_sandbox::{Sandbox, SandboxConfig};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::Failure;
 use crate::layout::Layout;
@@ -32,6 +32,8 @@ const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// Time over which refusals of strangers are counted before they are written.
 const ROLLUP_WINDOW: Duration = Duration::from_secs(10);
+/// Time that calls cut by a stop get to record how they ended.
+const SETTLE: Duration = Duration::from_secs(2);
 /// Records that may wait for the disk.
 const QUEUE_RECORDS: usize = 16 * 1024;
 
@@ -115,10 +117,14 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let detail = format!("isolation={}", sandbox.isolation().as_str());
     let start = Note::Start { version: env!("CARGO_PKG_VERSION").into(), detail: detail.clone() };
     log.note(start).await.map_err(|error| failed("recording the start", &error))?;
+    let mut signals = Signals::listen()?;
     announce(&listener.addresses(), json);
     tracing::info!(detail, "serving");
-    let serving = tokio::spawn(listener.serve(Arc::new(node), drain.clone()));
-    let reason = told_to_stop().await?;
+    let mut serving = tokio::spawn(listener.serve(Arc::new(node), drain.clone()));
+    let reason = tokio::select! {
+        reason = signals.told_to_stop() => reason,
+        _ = &mut serving => "listening ended",
+    };
     stop(reason, &drain, &config, serving, &sandbox, &log).await
 }
 
@@ -188,13 +194,24 @@ fn announce(addresses: &[SocketAddr], json: bool) {
     }
 }
 
-async fn told_to_stop() -> Result<&'static str, Failure> {
-    let hear = |kind| signal(kind).map_err(|error| failed("listening for signals", &error));
-    let (mut terminate, mut interrupt) = (hear(SignalKind::terminate())?, hear(SignalKind::interrupt())?);
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
+/// The signals that end a node. Heard from before anyone is told that it serves.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let hear = |kind| signal(kind).map_err(|error| failed("listening for signals", &error));
+        Ok(Self { terminate: hear(SignalKind::terminate())?, interrupt: hear(SignalKind::interrupt())? })
+    }
+
+    async fn told_to_stop(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 /// Takes no more, lets what is under way end within the deadline, and closes the log behind it all.
@@ -208,8 +225,15 @@ async fn stop(
 ) -> Result<(), Failure> {
     tracing::info!(reason, "draining");
     let cut = drain.drain(Duration::from_millis(config.limits.drain_ms)).await;
-    let _ = serving.await;
+    if !serving.is_finished() {
+        let _ = serving.await;
+    }
     sandbox.shutdown().await;
+    // What was cut still writes how it ended; the stop comes after it.
+    let unsettled = drain.settled(SETTLE).await;
+    if unsettled > 0 {
+        tracing::warn!(unsettled, "calls had not ended when the log was closed");
+    }
     let stop = Note::Stop { reason: format!("{reason} cut={cut}") };
     log.note(stop).await.map_err(|error| failed("recording the stop", &error))?;
     log.shutdown().await.map_err(|error| failed("closing the log", &error))?;

@@ -72,12 +72,17 @@ impl Drain {
         *self.holds.borrow()
     }
 
+    /// Waits until nothing is under way any more, at most `patience`. Gives how much still is.
+    pub async fn settled(&self, patience: Duration) -> usize {
+        let mut holds = self.holds.subscribe();
+        let ended = tokio::time::timeout(patience, holds.wait_for(|count| *count == 0)).await.is_ok();
+        if ended { 0 } else { self.held() }
+    }
+
     /// Drains: announces it, waits for what is under way at most `patience`, then cuts. Gives how much was cut.
     pub async fn drain(&self, patience: Duration) -> usize {
         self.advance(Phase::Draining);
-        let mut holds = self.holds.subscribe();
-        let ended = tokio::time::timeout(patience, holds.wait_for(|count| *count == 0)).await.is_ok();
-        let left = if ended { 0 } else { self.held() };
+        let left = self.settled(patience).await;
         self.advance(Phase::Cut);
         left
     }

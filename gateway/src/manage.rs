@@ -144,7 +144,8 @@ impl Asked {
         self.what == What::PublishVersion
     }
 
-    /// Looks the names up and reads the body. A name nobody has is 404, as is one the caller may not know.
+    /// Reads the body, then looks the names up: a name nobody has is 404, as is one the caller may not know, and what
+    /// is wrong with the body must not tell the two apart.
     pub(crate) fn operation(
         self,
         snapshot: &Snapshot,
@@ -159,8 +160,8 @@ impl Asked {
             What::ListTenants => Manage::ListTenants,
             What::ReadTenant => Manage::ReadTenant { tenant: names.tenant()? },
             What::PutMember => {
-                let (tenant, subject) = (names.tenant()?, names.text(1)?.to_owned());
-                Manage::PutMember { tenant, subject, roles: json::<Roles>(body)?.roles }
+                let roles = json::<Roles>(body)?.roles;
+                Manage::PutMember { tenant: names.tenant()?, subject: names.text(1)?.to_owned(), roles }
             }
             What::RemoveMember => Manage::RemoveMember { tenant: names.tenant()?, subject: names.text(1)?.to_owned() },
             What::PutFunction => {
@@ -194,7 +195,10 @@ impl Asked {
             }
             What::ListKeys => Manage::ListKeys { tenant: names.tenant()? },
             What::RevokeKey => Manage::RevokeKey { key: KeyId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)? },
-            What::ReadLogs => Manage::ReadLogs { function: names.function()?, lines: lines(query)? },
+            What::ReadLogs => {
+                let lines = lines(query)?;
+                Manage::ReadLogs { function: names.function()?, lines }
+            }
         })
     }
 }
@@ -221,10 +225,11 @@ impl Names<'_> {
     }
 
     fn function_or_new(&self, random: &dyn Random) -> Result<FunctionRef, Refusal> {
-        let (tenant, name) = (self.tenant()?, self.text(1)?);
+        let name = self.text(1)?;
         if !is_name(name) {
             return Err(invalid(format!("`{name}` is not a function name: use 1 to 63 of a-z, 0-9 and -")));
         }
+        let tenant = self.tenant()?;
         match self.snapshot.function(&tenant, name) {
             Some(_) => self.function(),
             None => Ok(FunctionRef { id: FunctionId::mint(&tenant, random), name: name.into() }),

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use cofferdam_audit::{Entry, Recorded};
 use cofferdam_authz::Permit;
 use cofferdam_model::frame::RequestHead;
-use cofferdam_model::{CallFacts, Circumstances, Digest, Ending, Invoke, Manage, Reply as _, RequestId, Usage};
+use cofferdam_model::{
+    CallFacts, Circumstances, Digest, Ending, FunctionId, Invoke, Manage, Reply as _, RequestId, Usage,
+};
 use cofferdam_sandbox::{Answer, AnswerBody, Cut, Failure};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -121,7 +123,7 @@ enum Had {
 
 async fn deliver(
     node: &Arc<Node>,
-    entry: Entry<Permit<Invoke>>,
+    mut entry: Entry<Permit<Invoke>>,
     answer: Answer,
     to_head: bool,
     request: &RequestId,
@@ -130,7 +132,14 @@ async fn deliver(
     let Answer { status, headers, mut body, cell, isolation } = answer;
     let ran = |usage| Ran { usage, cell: Some(cell.clone()), isolation: Some(isolation) };
     let head = Answered { status, headers, to_head };
-    match had(&mut body, node.limits.buffered_answer_bytes).await {
+    let mut had = had(&mut body, node.limits.buffered_answer_bytes).await;
+    if let (Had::Part(_), false) = (&had, head.may_stream()) {
+        // Nothing of it can go out ahead of its record, however long the guest goes on: wait, and leave a trace.
+        entry.queue_intent().map_err(unrecorded)?;
+        let (ending, usage) = body.finished().await;
+        had = Had::Whole(Bytes::new(), ending, usage);
+    }
+    match had {
         Had::Whole(bytes, Ending::Answered, usage) => {
             let reply = Reply::held(head, bytes, ran(usage), request, &held.standing);
             entry.close(reply).await.map_err(unrecorded)
@@ -173,10 +182,12 @@ async fn had(body: &mut AnswerBody, most: usize) -> Had {
                 }
             }
             Some(Err(Cut { ending, usage })) => return Had::Whole(Bytes::new(), ending, usage),
-            None => {
-                let (ending, usage) = body.finished().await;
-                return Had::Whole(joined(pieces), ending, usage);
-            }
+            // The last byte is there; a guest that goes on computing does not hold it back.
+            None => tokio::select! {
+                biased;
+                (ending, usage) = body.finished() => return Had::Whole(joined(pieces), ending, usage),
+                () = &mut deadline => return Had::Part(pieces),
+            },
         }
     }
 }
@@ -205,7 +216,8 @@ pub(crate) async fn read_change(node: &Node, asked: &Asked, body: hyper::body::I
     if !asked.takes_component() {
         return Inbound::new(body, CHANGE_BYTES, idle)?.collect().await;
     }
-    let _place = node.uploads.0.acquire().await.map_err(|_| Refusal::NotReady)?;
+    let busy = |_| Refusal::Overloaded { retry_after: Duration::from_secs(5) };
+    let _place = node.uploads.0.try_acquire().map_err(busy)?;
     Inbound::new(body, node.limits.component_bytes, idle)?.collect().await
 }
 
@@ -241,14 +253,30 @@ async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> 
         }
         _ => {}
     }
+    let outdated = outdated(recorded.value().operation());
     let applied = tokio::task::block_in_place(|| node.live.control().apply(recorded))?;
     tokio::task::block_in_place(|| node.live.refresh());
+    if let Some(function) = outdated {
+        node.sandbox.retire(&function);
+    }
     Ok(applied)
 }
 
-/// Answers a health question. Counted, not journaled: it comes every second from every balancer.
+/// The function whose cells hold what a change takes away or replaces. They go now, not with the next call.
+fn outdated(operation: &Manage) -> Option<FunctionId> {
+    match operation {
+        Manage::RemoveFunction { function }
+        | Manage::PutFunction { function, .. }
+        | Manage::PutSecret { function, .. }
+        | Manage::RemoveSecret { function, .. } => Some(function.id.clone()),
+        _ => None,
+    }
+}
+
+/// Answers a health question. Counted, not journaled: it comes every second from every balancer. A node whose log has
+/// failed cannot even count, so it gives no answer at all, here as everywhere.
 pub(crate) async fn health(node: &Node, turn: &Turn, at: &Circumstances) -> Result<Recorded<Reply>, Unrecorded> {
-    let serving = node.drain.phase() == Phase::Serving && node.log.health().is_ok();
+    let serving = node.drain.phase() == Phase::Serving;
     let standing = Standing::default();
     let reply = match turn {
         Turn::Ready if !serving => Reply::refused(&Refusal::NotReady, &at.request, &standing, Ran::default()),

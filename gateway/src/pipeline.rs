@@ -19,6 +19,7 @@ use crate::node::Node;
 use crate::perform;
 use crate::refusal::Refusal;
 use crate::respond::{OutBody, Ran, Reply, respond};
+use crate::routes::Target;
 use crate::turn::{Turn, turn};
 
 /// The call could not be recorded, so there is no answer: the connection is reset.
@@ -61,30 +62,43 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
         .map_err(|rejected| Stopped::at(&rejected.circumstances, rejected.refusal))?;
     let at = call.circumstances.clone();
 
-    // Limits of the source, before anything costs; a place among the calls under way.
+    // Limits of the source, before anything costs.
     let mut standing = Standing::default();
     standing.take(node.limiter.source(at.source)).map_err(|refusal| Stopped::limited(&at, &standing, refusal))?;
-    let admission = node.limiter.admit().map_err(|refusal| Stopped::at(&at, refusal))?;
-    let hold = node.drain.hold();
 
     // Route: on the canonical path, in one immutable picture of what exists.
     let picture = node.live.load();
-    let turn = turn(&picture, &call).map_err(|refusal| Stopped::at(&at, refusal))?;
-    if let Turn::Health | Turn::Ready = turn {
-        return Ok(perform::health(node, &turn, &at).await);
-    }
+    let turn = match turn(&picture, &call) {
+        Ok(turn @ (Turn::Health | Turn::Ready)) => return Ok(perform::health(node, &turn, &at).await),
+        // Below `/-/` only those who are known learn what there is not.
+        Err(refusal) if !is_reserved(&at.path) => return Err(Stopped::at(&at, refusal)),
+        turned => turned,
+    };
+
+    // A place among the calls under way; health never has to wait for one.
+    let admission = node.limiter.admit().map_err(|refusal| Stopped::at(&at, refusal))?;
+    let hold = node.drain.hold();
 
     // Authenticate. Nothing shown is nobody; something bad is never nobody.
     let caller = identify(node, &picture, &mut call).await.map_err(|refusal| Stopped::at(&at, refusal))?;
-    if let Err(refusal) = limit_caller(node, &caller, &turn, &mut standing) {
+    let anonymous = caller.kind() == PrincipalKind::Anonymous;
+    if anonymous && is_reserved(&at.path) {
+        return Err(Stopped::at(&at, Refusal::Unauthenticated));
+    }
+    if let Err(refusal) = limit_caller(node, &caller, &mut standing) {
         return Err(Stopped::known(&at, &caller, &standing, refusal));
     }
+    let turn = turn.map_err(|refusal| Stopped::known(&at, &caller, &Standing::default(), refusal))?;
 
     // Authorize exactly what would be done; open the entry with the permit; only then do it, from the permit.
     match turn {
         Turn::Invoke(target) => {
             let permit = permit(node, &picture, caller, target.invoke.clone(), at, &standing)?;
             let facts = permit.facts();
+            // What all callers of a tenant share is charged for those alone who may call.
+            if let Err(refusal) = limit_target(node, &target, &mut standing) {
+                return Err(Box::new(Stopped { facts, refusal, standing }));
+            }
             let Ok(entry) = node.log.enter(permit) else {
                 return Err(Stopped::unrecordable(facts));
             };
@@ -96,8 +110,11 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
                 Ok(body) => body,
                 Err(refusal) => return Err(Stopped::known(&at, &caller, &standing, refusal)),
             };
-            let asked =
-                asked.operation(&picture.snapshot, &*node.random, call.query.as_deref(), &body, perform::digest);
+            // Reading and hashing up to 64 MiB must not hold up the other calls of this thread.
+            let asked = tokio::task::block_in_place(|| {
+                let query = call.query.as_deref();
+                asked.operation(&picture.snapshot, &*node.random, query, &body, perform::digest)
+            });
             let operation = asked.map_err(|refusal| Stopped::known(&at, &caller, &standing, refusal))?;
             let permit = permit(node, &picture, caller, operation, at, &standing)?;
             let facts = permit.facts();
@@ -141,15 +158,19 @@ fn credential(shown: &[HeaderValue], most: usize) -> Result<Credential<'_>, Refu
     }
 }
 
-fn limit_caller(node: &Node, caller: &Principal, turn: &Turn, standing: &mut Standing) -> Result<(), Refusal> {
-    if caller.kind() != PrincipalKind::Anonymous {
-        standing.take(node.limiter.principal(&caller.key()))?;
+/// Whether a path is one of the platform's own.
+fn is_reserved(path: &str) -> bool {
+    path.starts_with("/-/")
+}
+
+fn limit_caller(node: &Node, caller: &Principal, standing: &mut Standing) -> Result<(), Refusal> {
+    match caller.kind() {
+        PrincipalKind::Anonymous => Ok(()),
+        PrincipalKind::User | PrincipalKind::ServiceAccount => standing.take(node.limiter.principal(&caller.key())),
     }
-    let Turn::Invoke(target) = turn else { return Ok(()) };
-    // What strangers are refused anyway must not use up what the tenant's own callers share.
-    if caller.kind() == PrincipalKind::Anonymous && !target.invoke.public {
-        return Ok(());
-    }
+}
+
+fn limit_target(node: &Node, target: &Target, standing: &mut Standing) -> Result<(), Refusal> {
     standing.take(node.limiter.tenant(&target.invoke.tenant))?;
     match &target.limit {
         Some((route, rate)) => standing.take(node.limiter.route(route, *rate)),
@@ -174,7 +195,9 @@ fn permit<A: Operation>(
             (false, true) => Refusal::NotFound,
             (false, false) => Refusal::Forbidden,
         };
-        Box::new(Stopped { facts: denied.facts(), refusal, standing: standing.clone() })
+        // What is not admitted to exist must look like what does not: no fields that only a real one would bring.
+        let standing = if refusal == Refusal::NotFound { Standing::default() } else { standing.clone() };
+        Box::new(Stopped { facts: denied.facts(), refusal, standing })
     })
 }
 

@@ -182,6 +182,13 @@ pub struct Answered {
     pub to_head: bool,
 }
 
+impl Answered {
+    /// Whether its body can go out piece by piece: there is one, and HTTP can carry the answer at all.
+    pub(crate) fn may_stream(&self) -> bool {
+        is_final(self.status) && !is_bodiless(self.status) && !self.to_head
+    }
+}
+
 /// Makes the response of a recorded reply.
 pub fn respond(recorded: Recorded<Reply>) -> Response<OutBody> {
     into_response(recorded.into_value())

@@ -89,14 +89,14 @@ async fn carry(
             Some(piece) => Some(Ok(piece)),
             None => tokio::select! {
                 next = body.next() => next,
-                () = pieces.closed() => return (Ending::ClientGone, Usage::default()),
+                () = pieces.closed() => return (Ending::ClientGone, body.so_far()),
             },
         };
         match next {
             Some(Ok(piece)) => {
                 seen(&piece);
                 if pieces.send(Ok(piece)).await.is_err() {
-                    return (Ending::ClientGone, Usage::default());
+                    return (Ending::ClientGone, body.so_far());
                 }
             }
             Some(Err(Cut { ending, usage })) => {

@@ -1,6 +1,7 @@
 //! Attacks, each named for what fails: hostile clients, hostile guests, hostile tenants, a hostile disk.
 
 mod cells;
+mod components;
 mod guests;
 mod storage;
 mod tenants;

@@ -65,3 +65,32 @@ async fn limits_above_the_ceiling_are_refused() {
     assert!(answer.status.is_client_error(), "{}", answer.text());
     assert!(answer.text().contains("memory_bytes"), "{}", answer.text());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_and_outsiders_learn_nothing_of_what_exists() {
+    let scene = Scene::new().unwrap();
+    let mut nobody = scene.node.client().await.unwrap();
+    for path in ["/-/invoke/acme/hello", "/-/invoke/acme/nothing", "/-/v1/tenants/acme", "/-/v1/nothing"] {
+        assert_eq!(nobody.get(path).await.unwrap().status, StatusCode::UNAUTHORIZED, "{path}");
+    }
+    let mut bob = scene.caller("globex", "bob", "admin").await.unwrap();
+    for (there, nowhere) in [("/acme/hello", "/acme/nothing"), ("/-/invoke/acme/hello", "/-/invoke/acme/nothing")] {
+        let (hidden, missing) = (bob.get(there).await.unwrap(), bob.get(nowhere).await.unwrap());
+        let shown = |answer: &cofferdam_tests::Answer| {
+            let names: Vec<String> = answer.headers.keys().map(ToString::to_string).collect();
+            (answer.status, names, answer.json()["code"].clone(), answer.json()["detail"].clone())
+        };
+        assert_eq!(shown(&hidden), shown(&missing), "{there} can be told from {nowhere}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outsider_cannot_use_up_a_routes_limit() {
+    let scene = Scene::new().unwrap();
+    let mut bob = scene.caller("globex", "bob", "invoker").await.unwrap();
+    for _ in 0..10 {
+        assert_eq!(bob.get("/acme/limited").await.unwrap().status, StatusCode::NOT_FOUND);
+    }
+    let mut alice = scene.alice().await.unwrap();
+    assert_eq!(alice.get("/acme/limited").await.unwrap().status, StatusCode::OK);
+}

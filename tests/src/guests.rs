@@ -14,6 +14,11 @@ pub fn committed(path: &str) -> PathBuf {
     root().join("examples").join(path)
 }
 
+/// A hostile component that is committed beside its source.
+pub fn hostile(name: &str) -> PathBuf {
+    root().join("tests/guests").join(name)
+}
+
 /// A component that `make fixtures` builds from npm or PyPI: `hello-js.wasm`, `hello-py.wasm`.
 ///
 /// # Panics

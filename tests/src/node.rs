@@ -101,7 +101,7 @@ impl Node {
         let mut lines = BufReader::new(child.stdout.take().ok_or("no stdout")?).lines();
         let port = lines.find_map(|line| {
             let event: Value = serde_json::from_str(&line.ok()?).ok()?;
-            event["listening"].as_str()?.rsplit(':').next()?.parse().ok()
+            event.get("listening")?.as_str()?.rsplit(':').next()?.parse().ok()
         });
         let Some(port) = port else {
             let status = child.wait()?;

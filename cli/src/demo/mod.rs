@@ -7,10 +7,12 @@ mod tour;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::tour::{SECRET, Step, steps};
 use crate::failure::Failure;
@@ -60,11 +62,35 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     std::fs::write(&mark, "").map_err(|e| internal("marking the directory", &e))?;
     let port = args.port.unwrap_or(if args.check { 0 } else { 8443 });
     let (mut server, url) = demo.serve(port)?;
-    let told = demo.deploy(&url).and_then(|()| demo.tour(&url, args.check));
-    if told.is_ok() && !args.check {
-        let _ = server.0.wait();
+    demo.deploy(&url)?;
+    demo.tour(&url, args.check)?;
+    if args.check { Ok(()) } else { stay(&mut server) }
+}
+
+/// Stays until Ctrl-C, SIGTERM or the node's own end, and gives the node the time to stop well.
+fn stay(server: &mut Server) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| internal("starting the runtime", &e))?;
+    runtime.block_on(async {
+        let hear = |kind| signal(kind).map_err(|e| internal("listening for signals", &e));
+        let (mut interrupt, mut terminate) = (hear(SignalKind::interrupt())?, hear(SignalKind::terminate())?);
+        let mut look = tokio::time::interval(Duration::from_millis(250));
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = look.tick() => match server.0.try_wait() {
+                    Ok(None) => {}
+                    _ => break,
+                },
+            }
+        }
+        Ok::<(), Failure>(())
+    })?;
+    match server.stop() {
+        Some(status) if status.success() => Ok(()),
+        status => Err(Failure::internal(format!("the node did not end well: {status:?}"))),
     }
-    told
 }
 
 /// Makes the directory anew, but only one of the demo's own making.
@@ -93,10 +119,19 @@ struct Demo {
 /// The serving process; asked to stop when dropped.
 struct Server(Child);
 
+impl Server {
+    /// Asks it to stop, unless it has ended, and waits; gives how it ended.
+    fn stop(&mut self) -> Option<ExitStatus> {
+        if let Ok(None) = self.0.try_wait() {
+            let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        }
+        self.0.wait().ok()
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let _ = self.0.wait();
+        let _ = self.stop();
     }
 }
 

@@ -19,6 +19,11 @@ use crate::refusal::Refusal;
 /// The one interface a function must offer, whatever the patch version.
 const HANDLER: &str = "wasi:http/incoming-handler@0.2.";
 
+/// The packages a worker links, be it to an implementation that denies. Whatever else a component imports could only
+/// fail at its first call.
+const GIVEN: [&str; 7] =
+    ["wasi:io/", "wasi:cli/", "wasi:http/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/", "wasi:sockets/"];
+
 /// What a component asks for and consists of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Needs {
@@ -120,7 +125,15 @@ fn check(needs: &Needs) -> Result<(), Refusal> {
     at_most("memories", needs.memories, limits::MEMORIES.into())?;
     at_most("bytes of initial memory", needs.memory_bytes, FunctionLimits::ceiling().memory_bytes)?;
     at_most("tables", needs.tables, limits::TABLES.into())?;
-    at_most("imports", u64::try_from(needs.imports.len()).unwrap_or(u64::MAX), limits::IMPORTS)
+    at_most("imports", u64::try_from(needs.imports.len()).unwrap_or(u64::MAX), limits::IMPORTS)?;
+    match needs.imports.iter().find(|name| !is_given(name)) {
+        Some(name) => Err(Refusal::UnknownImport(name.chars().take(200).collect())),
+        None => Ok(()),
+    }
+}
+
+fn is_given(import: &str) -> bool {
+    GIVEN.iter().any(|package| import.starts_with(package)) && import.contains("@0.2.")
 }
 
 fn at_most(what: &'static str, needed: u64, allowed: u64) -> Result<(), Refusal> {
@@ -234,6 +247,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_component_that_wants_to_be_handed_code_is_refused() {
+        let strange = inspect(&handler(r#"(import "strange:host/shell@0.2.0" (instance))"#));
+        assert_eq!(strange, Err(Refusal::UnknownImport("strange:host/shell@0.2.0".into())));
         let imports = r#"(import "m" (core module))"#;
         assert_eq!(inspect(&handler(imports)), Err(Refusal::ImportsCode));
     }

@@ -34,6 +34,9 @@ pub(crate) enum Refusal {
     /// Wants to be handed code.
     #[error("the component imports a core module or component, which is never given")]
     ImportsCode,
+    /// Wants what no host here gives.
+    #[error("the component imports `{0}`; a function can import interfaces of WASI 0.2 alone")]
+    UnknownImport(String),
     /// Consists of too much.
     #[error("the component needs `{needed}` {what}, more than the `{allowed}` allowed")]
     TooMany {
@@ -61,6 +64,7 @@ impl Refusal {
             Self::Invalid(_) => "component_invalid",
             Self::NoHandler => "component_no_handler",
             Self::ImportsCode => "component_imports_code",
+            Self::UnknownImport(_) => "component_unknown_import",
             Self::TooMany { .. } => "component_too_complex",
             Self::Compile(_) => "component_not_compilable",
         }
