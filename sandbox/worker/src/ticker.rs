@@ -57,7 +57,7 @@ fn tick(engine: &EngineWeak, shared: &Shared) {
         engine.increment_epoch();
         drop(engine);
         let activity = shared.activity.load(SeqCst);
-        idle = if activity == seen && activity % 2 == 0 { idle + 1 } else { 0 };
+        idle = if activity == seen && activity.is_multiple_of(2) { idle + 1 } else { 0 };
         seen = activity;
         if idle >= IDLE_TICKS {
             // Marked first, looked at second; `awake` does it the other way round, so one of the two sees the other.
