@@ -116,9 +116,15 @@ fn unsafe_lives_in_two_files() {
 
 #[test]
 fn nothing_is_left_undone() {
-    let marks = ["todo!(", "unimplemented!(", "#[ignore", concat!("FIX", "ME"), concat!("XX", "X")];
+    let marks = [
+        concat!("to", "do!("),
+        concat!("unimple", "mented!("),
+        concat!("#[ig", "nore"),
+        concat!("FIX", "ME"),
+        concat!("XX", "X"),
+    ];
     let mut found = Vec::new();
-    for (file, text) in rust_files().into_iter().filter(|(f, _)| f != Path::new("tests/tidy.rs")) {
+    for (file, text) in rust_files() {
         for (number, line) in text.lines().enumerate().filter(|(_, l)| marks.iter().any(|m| l.contains(m))) {
             found.push(format!("{}:{}: {}", file.display(), number + 1, line.trim()));
         }

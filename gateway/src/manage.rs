@@ -6,7 +6,9 @@
 use cofferdam_control::Snapshot;
 use cofferdam_model::id::is_name;
 use cofferdam_model::operation::FunctionRef;
-use cofferdam_model::{Digest, FunctionId, FunctionSettings, KeyId, Manage, Random, RouteSpec, SecretValue, TenantId};
+use cofferdam_model::{
+    Action, Digest, FunctionId, FunctionSettings, KeyId, Manage, Random, RouteSpec, SecretValue, TenantId,
+};
 use http::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -21,52 +23,30 @@ const MAX_LOG_LINES: usize = 5_000;
 /// A recognised management call, its names not looked up yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Asked {
-    what: What,
+    action: Action,
     names: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
-    CreateTenant,
-    ListTenants,
-    ReadTenant,
-    PutMember,
-    RemoveMember,
-    PutFunction,
-    PublishVersion,
-    RemoveFunction,
-    PutRoutes,
-    PutPolicy,
-    RemovePolicy,
-    PutSecret,
-    ListSecrets,
-    RemoveSecret,
-    CreateKey,
-    ListKeys,
-    RevokeKey,
-    ReadLogs,
-}
-
 /// Every management path there is; `*` is a name.
-const TABLE: &[(&str, &str, What)] = &[
-    ("POST", "tenants", What::CreateTenant),
-    ("GET", "tenants", What::ListTenants),
-    ("GET", "tenants/*", What::ReadTenant),
-    ("PUT", "tenants/*/members/*", What::PutMember),
-    ("DELETE", "tenants/*/members/*", What::RemoveMember),
-    ("PUT", "tenants/*/functions/*", What::PutFunction),
-    ("DELETE", "tenants/*/functions/*", What::RemoveFunction),
-    ("POST", "tenants/*/functions/*/versions", What::PublishVersion),
-    ("GET", "tenants/*/functions/*/logs", What::ReadLogs),
-    ("GET", "tenants/*/functions/*/secrets", What::ListSecrets),
-    ("PUT", "tenants/*/functions/*/secrets/*", What::PutSecret),
-    ("DELETE", "tenants/*/functions/*/secrets/*", What::RemoveSecret),
-    ("PUT", "tenants/*/apps/*/routes", What::PutRoutes),
-    ("PUT", "tenants/*/policies/*", What::PutPolicy),
-    ("DELETE", "tenants/*/policies/*", What::RemovePolicy),
-    ("POST", "tenants/*/keys", What::CreateKey),
-    ("GET", "tenants/*/keys", What::ListKeys),
-    ("DELETE", "keys/*", What::RevokeKey),
+const TABLE: &[(&str, &str, Action)] = &[
+    ("POST", "tenants", Action::CreateTenant),
+    ("GET", "tenants", Action::ListTenants),
+    ("GET", "tenants/*", Action::ReadTenant),
+    ("PUT", "tenants/*/members/*", Action::PutMember),
+    ("DELETE", "tenants/*/members/*", Action::RemoveMember),
+    ("PUT", "tenants/*/functions/*", Action::PutFunction),
+    ("DELETE", "tenants/*/functions/*", Action::RemoveFunction),
+    ("POST", "tenants/*/functions/*/versions", Action::PublishVersion),
+    ("GET", "tenants/*/functions/*/logs", Action::ReadLogs),
+    ("GET", "tenants/*/functions/*/secrets", Action::ListSecrets),
+    ("PUT", "tenants/*/functions/*/secrets/*", Action::PutSecret),
+    ("DELETE", "tenants/*/functions/*/secrets/*", Action::RemoveSecret),
+    ("PUT", "tenants/*/apps/*/routes", Action::PutRoutes),
+    ("PUT", "tenants/*/policies/*", Action::PutPolicy),
+    ("DELETE", "tenants/*/policies/*", Action::RemovePolicy),
+    ("POST", "tenants/*/keys", Action::CreateKey),
+    ("GET", "tenants/*/keys", Action::ListKeys),
+    ("DELETE", "keys/*", Action::RevokeKey),
 ];
 
 fn names_of(pattern: &str, path: &str) -> Option<Vec<String>> {
@@ -101,10 +81,10 @@ fn decoded(segment: &str) -> Option<String> {
 /// Recognises a path below `/-/v1/`; the error says whether path or method is unknown.
 pub(crate) fn recognise(method: &Method, path: &str) -> Result<Asked, Refusal> {
     let mut known = Vec::new();
-    for (verb, pattern, what) in TABLE {
+    for (verb, pattern, action) in TABLE {
         if let Some(names) = names_of(pattern, path) {
             if verb == &method.as_str() {
-                return Ok(Asked { what: *what, names });
+                return Ok(Asked { action: *action, names });
             }
             known.push(*verb);
         }
@@ -141,7 +121,7 @@ struct NewKey {
 impl Asked {
     /// Whether the body is a component, which may be much larger than the rest.
     pub(crate) fn takes_component(&self) -> bool {
-        self.what == What::PublishVersion
+        self.action == Action::PublishVersion
     }
 
     /// Reads the body, then looks the names up: a name nobody has is 404, as is one the caller may not know, and what
@@ -155,47 +135,55 @@ impl Asked {
         digest: impl FnOnce(&[u8]) -> Digest,
     ) -> Result<Manage, Refusal> {
         let names = Names { snapshot, names: &self.names };
-        Ok(match self.what {
-            What::CreateTenant => Manage::CreateTenant { name: json::<NewTenant>(body)?.name },
-            What::ListTenants => Manage::ListTenants,
-            What::ReadTenant => Manage::ReadTenant { tenant: names.tenant()? },
-            What::PutMember => {
+        Ok(match self.action {
+            // No path leads here: a function is called through its own.
+            Action::Invoke => return Err(Refusal::NotFound),
+            Action::CreateTenant => Manage::CreateTenant { name: json::<NewTenant>(body)?.name },
+            Action::ListTenants => Manage::ListTenants,
+            Action::ReadTenant => Manage::ReadTenant { tenant: names.tenant()? },
+            Action::PutMember => {
                 let roles = json::<Roles>(body)?.roles;
                 Manage::PutMember { tenant: names.tenant()?, subject: names.text(1)?.to_owned(), roles }
             }
-            What::RemoveMember => Manage::RemoveMember { tenant: names.tenant()?, subject: names.text(1)?.to_owned() },
-            What::PutFunction => {
+            Action::RemoveMember => {
+                Manage::RemoveMember { tenant: names.tenant()?, subject: names.text(1)?.to_owned() }
+            }
+            Action::PutFunction => {
                 let settings = json::<FunctionSettings>(body)?;
                 Manage::PutFunction { function: names.function_or_new(random)?, settings }
             }
-            What::PublishVersion => Manage::PublishVersion {
+            Action::PublishVersion => Manage::PublishVersion {
                 function: names.function()?,
                 component: digest(body),
                 component_bytes: body.len() as u64,
             },
-            What::RemoveFunction => Manage::RemoveFunction { function: names.function()? },
-            What::PutRoutes => {
+            Action::RemoveFunction => Manage::RemoveFunction { function: names.function()? },
+            Action::PutRoutes => {
                 let routes = json::<Vec<RouteSpec>>(body)?;
                 Manage::PutRoutes { tenant: names.tenant()?, app: names.text(1)?.to_owned(), routes }
             }
-            What::PutPolicy => {
+            Action::PutPolicy => {
                 let text = json::<PolicyText>(body)?.text;
                 Manage::PutPolicy { tenant: names.tenant()?, name: names.text(1)?.to_owned(), text }
             }
-            What::RemovePolicy => Manage::RemovePolicy { tenant: names.tenant()?, name: names.text(1)?.to_owned() },
-            What::PutSecret => {
+            Action::RemovePolicy => Manage::RemovePolicy { tenant: names.tenant()?, name: names.text(1)?.to_owned() },
+            Action::PutSecret => {
                 let (function, name) = (names.function()?, names.text(2)?.to_owned());
                 Manage::PutSecret { function, name, value: SecretValue::new(body.to_vec()) }
             }
-            What::ListSecrets => Manage::ListSecrets { function: names.function()? },
-            What::RemoveSecret => Manage::RemoveSecret { function: names.function()?, name: names.text(2)?.to_owned() },
-            What::CreateKey => {
+            Action::ListSecrets => Manage::ListSecrets { function: names.function()? },
+            Action::RemoveSecret => {
+                Manage::RemoveSecret { function: names.function()?, name: names.text(2)?.to_owned() }
+            }
+            Action::CreateKey => {
                 let NewKey { account, roles, ttl_seconds } = json(body)?;
                 Manage::CreateKey { tenant: names.tenant()?, account, roles, ttl_seconds }
             }
-            What::ListKeys => Manage::ListKeys { tenant: names.tenant()? },
-            What::RevokeKey => Manage::RevokeKey { key: KeyId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)? },
-            What::ReadLogs => {
+            Action::ListKeys => Manage::ListKeys { tenant: names.tenant()? },
+            Action::RevokeKey => {
+                Manage::RevokeKey { key: KeyId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)? }
+            }
+            Action::ReadLogs => {
                 let lines = lines(query)?;
                 Manage::ReadLogs { function: names.function()?, lines }
             }
@@ -262,7 +250,7 @@ mod tests {
     #[test]
     fn paths_are_recognised_and_nothing_else_is() {
         let asked = recognise(&Method::PUT, "tenants/acme/functions/api/secrets/KEY").unwrap();
-        assert_eq!((asked.what, asked.names.len()), (What::PutSecret, 3));
+        assert_eq!((asked.action, asked.names.len()), (Action::PutSecret, 3));
         for path in ["", "tenants/", "tenants//functions/x", "tenants/a/functions/b/c", "keys"] {
             assert!(matches!(recognise(&Method::GET, path), Err(Refusal::NotFound)), "{path}");
         }

@@ -3,13 +3,13 @@
 //! Owns how instances are allocated, sized by the limits of the one function served. Must never compile.
 
 use cofferdam_model::limits::FunctionLimits;
+use cofferdam_model::limits::component::{CORE_INSTANCES, MEMORIES, TABLE_ELEMENTS, TABLES, TABLES_PER_MODULE};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::capability::{self, Host};
 use crate::error::WorkerError;
-use crate::limiter::{CORE_INSTANCES, MEMORIES, TABLES};
 use crate::profile;
 use crate::sys::{self, Mapping, PAGE_BYTES};
 use crate::ticker::Ticker;
@@ -20,8 +20,6 @@ const KEEP_RESIDENT: usize = 4 * 1024 * 1024;
 const KEEP_RESIDENT_BLINDLY: usize = 64 * 1024;
 /// Bytes of a table that stay mapped.
 const KEEP_TABLE: usize = 64 * 1024;
-/// Elements of a table; interpreters compiled to Wasm have large ones.
-const TABLE_ELEMENTS: usize = 100_000;
 /// Bytes of the engine's own bookkeeping for one instance.
 const INSTANCE_BYTES: usize = 1024 * 1024;
 
@@ -79,10 +77,10 @@ fn config(limits: &FunctionLimits) -> Config {
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)
         .max_memories_per_module(1)
-        .max_tables_per_module(4)
+        .max_tables_per_module(TABLES_PER_MODULE)
         .max_component_instance_size(INSTANCE_BYTES)
         .max_core_instance_size(INSTANCE_BYTES)
-        .table_elements(TABLE_ELEMENTS)
+        .table_elements(usize::try_from(TABLE_ELEMENTS).unwrap_or(usize::MAX))
         .max_memory_size(usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX))
         .linear_memory_keep_resident(if scan { KEEP_RESIDENT } else { KEEP_RESIDENT_BLINDLY })
         .table_keep_resident(KEEP_TABLE)

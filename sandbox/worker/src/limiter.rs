@@ -6,16 +6,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use cofferdam_model::limits::component::{CORE_INSTANCES, MEMORIES, TABLES};
 use wasmtime::ResourceLimiter;
 
 /// Bytes of a table element.
 const ELEMENT_BYTES: usize = size_of::<usize>();
-/// Core instances, tables and memories one component may consist of.
-pub(crate) const CORE_INSTANCES: u32 = 64;
-/// Tables one component may consist of.
-pub(crate) const TABLES: u32 = 32;
-/// Memories one component may consist of.
-pub(crate) const MEMORIES: u32 = 4;
 
 /// What became of a call's memory, for the report at its end.
 #[derive(Default)]
