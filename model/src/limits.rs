@@ -91,6 +91,9 @@ limits! {
         queued_compiles: usize = 8,
         /// A compile longer than this is killed.
         compile_ms: u64 = 60_000,
+        /// Bytes of all components and artifacts stored; a further component is refused, so that uploads cannot take
+        /// the room the log needs.
+        artifact_store_bytes: u64 = 8 * 1024 * 1024 * 1024,
         /// Bytes of machine code one compile may give.
         artifact_bytes: u64 = 512 * 1024 * 1024,
         /// A cell that is not jailed, or has not loaded its version, after this long is killed.

@@ -78,6 +78,12 @@ pub enum SandboxError {
         /// The limit.
         limit: u64,
     },
+    /// There is no room for another component. The operator's to decide on.
+    #[error("the store of components is full at {limit} bytes (`limits.artifact_store_bytes`)")]
+    StoreFull {
+        /// The limit.
+        limit: u64,
+    },
     /// Too much is under way; later it may work.
     #[error("too many {what} are under way")]
     Busy {

@@ -46,6 +46,8 @@ pub(crate) struct Library {
     build: Digest,
     compiler: Compiler,
     component_bytes: u64,
+    /// Bytes everything stored may take.
+    room: u64,
     turns: Semaphore,
     waiting: AtomicUsize,
     queued: usize,
@@ -76,6 +78,7 @@ impl Library {
                 required: config.required,
             },
             component_bytes: limits.component_bytes,
+            room: limits.artifact_store_bytes,
             turns: Semaphore::new(limits.compiles.max(1)),
             waiting: AtomicUsize::new(0),
             queued: limits.queued_compiles.saturating_add(limits.compiles.max(1)),
@@ -188,11 +191,24 @@ impl Library {
                 imports: compiled.about.imports,
             };
             let framed = Framed::new(&library.key, &header, &compiled.code)?;
+            library.check_room(component, content.len() + compiled.code.len())?;
             store::write_once(&library.dir, &component_name(component), &[&content])?;
             store::write_once(&library.dir, &library.artifact_name(component), &framed.parts(&compiled.code))?;
             library.load(component)
         });
         stored.await?.ok_or(SandboxError::Missing { component })
+    }
+
+    /// Whether another component still fits. One that is there already may always be compiled again.
+    fn check_room(&self, component: Digest, more: usize) -> Result<(), SandboxError> {
+        let more = u64::try_from(more).unwrap_or(u64::MAX);
+        if self.dir.join(component_name(component)).exists() {
+            return Ok(());
+        }
+        if store::used(&self.dir)?.saturating_add(more) > self.room {
+            return Err(SandboxError::StoreFull { limit: self.room });
+        }
+        Ok(())
     }
 
     /// Puts an artifact in as if it had been compiled.

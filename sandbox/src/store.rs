@@ -35,6 +35,17 @@ pub(crate) fn sweep(dir: &Path) -> Result<(), SandboxError> {
     Ok(())
 }
 
+/// Bytes of everything in a directory.
+pub(crate) fn used(dir: &Path) -> Result<u64, SandboxError> {
+    let mut bytes = 0u64;
+    for entry in dir.read_dir().map_err(SandboxError::file("list", dir))? {
+        let entry = entry.map_err(SandboxError::file("list", dir))?;
+        // What is gone by now takes no room.
+        bytes = bytes.saturating_add(entry.metadata().map_or(0, |file| file.len()));
+    }
+    Ok(bytes)
+}
+
 /// Writes a file under its name, whole and durable, replacing what was there.
 pub(crate) fn write_once(dir: &Path, name: &str, parts: &[&[u8]]) -> Result<(), SandboxError> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);

@@ -158,6 +158,8 @@ impl Demo {
         let mut child = Command::new(&self.program)
             .args(["serve", "--json", "--listen", &format!("127.0.0.1:{port}"), "--data"])
             .arg(&self.data)
+            // The tour is to be read, not searched for between the node's own lines.
+            .env("COFFERDAM_LOG", std::env::var("COFFERDAM_LOG").unwrap_or_else(|_| "error".into()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

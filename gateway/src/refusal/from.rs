@@ -47,6 +47,7 @@ impl From<SandboxError> for Refusal {
             SandboxError::Refused { .. } | SandboxError::Load { .. } => Self::Invalid { message },
             SandboxError::TooLarge { .. } => Self::BodyTooLarge,
             SandboxError::Missing { .. } => Self::Missing { message },
+            SandboxError::StoreFull { .. } => Self::Conflict { message },
             SandboxError::Busy { .. } => Self::Overloaded { retry_after: SOON },
             SandboxError::Closing => Self::NotReady,
             SandboxError::Program { .. }

@@ -195,3 +195,16 @@ async fn compiles_waiting_for_their_turn_are_bounded() {
     drop(held);
     assert!(Waiting::enter(&count, 2).is_some());
 }
+
+#[tokio::test]
+async fn a_full_store_takes_no_further_component_and_keeps_those_it_has() {
+    let rig = good();
+    rig.open().prepare("component".into()).await.unwrap();
+    let limits = Limits { artifact_store_bytes: 1, ..Limits::default() };
+    let library = Arc::new(Library::open(&testing::config(rig.dir.path(), rig.compiler.clone(), limits)).unwrap());
+    let refused = library.prepare("another".into()).await.unwrap_err();
+    assert!(matches!(refused, SandboxError::StoreFull { limit: 1 }), "{refused}");
+    assert!(!library.dir.join(component_name(sha256(b"another"))).exists());
+    std::fs::remove_file(rig.artifact(&library, sha256(b"component"))).unwrap();
+    library.artifact(sha256(b"component")).await.unwrap();
+}
