@@ -35,7 +35,7 @@ check:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked -p cofferdam-worker --all-targets -- -D warnings
 	$(CARGO) clippy --locked -p cofferdam-compiler --all-targets -- -D warnings
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check bans licenses sources; \
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check bans licenses sources; \
 	 else echo "cargo-deny is not installed: bans, licences and sources not checked here (cargo install cargo-deny --locked)"; fi
 
 # Guests that need a toolchain of their own (JS from npm, Python from PyPI), built once per content into .fixtures/.
