@@ -239,7 +239,7 @@ fn what_must_not_be_linked_is_not() {
                 "cedar-policy",
                 "rusqlite",
                 "cranelift-codegen",
-                "wasmtime-cranelift",
+                "wasmtime-internal-cranelift",
                 "jsonwebtoken",
             ],
         ),
