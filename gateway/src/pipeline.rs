@@ -43,13 +43,13 @@ pub(crate) struct Stopped {
 /// Answers one request.
 async fn answer(node: &Arc<Node>, arrived: Arrived) -> Result<Response<OutBody>, Unrecorded> {
     let closable = arrived.connection.version == Version::HTTP_11;
-    let recorded = match attempt(node, arrived).await {
-        Ok(performed) => performed?,
-        Err(stopped) => refuse(node, *stopped).await?,
+    let (recorded, refused) = match attempt(node, arrived).await {
+        Ok(performed) => (performed?, false),
+        Err(stopped) => (refuse(node, *stopped).await?, true),
     };
     let mut response = respond(recorded);
-    // Who sends what has two readings is not listened to any further.
-    if closable && response.status() == StatusCode::BAD_REQUEST {
+    // Who sends what has two readings is not listened to any further. A function's own 400 is no such thing.
+    if closable && refused && response.status() == StatusCode::BAD_REQUEST {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
