@@ -7,6 +7,7 @@ use std::fmt;
 
 use cofferdam_model::{CallFacts, Ending, Level, OutcomeFacts, Reply, RequestId, Subject};
 
+use crate::effects::Effects;
 use crate::error::AuditError;
 use crate::log::Log;
 use crate::queue::Durable;
@@ -97,6 +98,13 @@ impl<S: Subject> Entry<S> {
         }
         let index = if let Intent::Durable(index) = self.intent { Some(index) } else { None };
         Ok(Recorded::new(&self.subject, index))
+    }
+
+    /// Leave to have effects, once the intent is recorded as [`Self::intent`] does it.
+    pub async fn effects(&mut self) -> Result<Effects, AuditError> {
+        // The proof is about the subject, which stays here; what is handed out is about the call.
+        let CallFacts { request, tenant, .. } = self.intent().await?.value().facts();
+        Ok(Effects::new(self.log.clone(), request, tenant, self.level()))
     }
 
     /// Queues the intent, unless that was done, without waiting: the call has been running for long.
@@ -209,6 +217,11 @@ pub struct Closing {
 }
 
 impl Closing {
+    /// Leave to have effects: the intent was recorded before the answer began.
+    pub fn effects(&self) -> Effects {
+        Effects::new(self.log.clone(), self.request.clone(), self.tenant.clone(), self.level)
+    }
+
     /// Queues the record of how the stream ended.
     pub fn finish(mut self, end: OutcomeFacts) {
         self.push(&OutcomeFacts { streamed: false, ..end });

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod commit;
+mod effects;
 mod entry;
 mod error;
 mod export;
@@ -27,6 +28,7 @@ pub mod verify;
 #[cfg(test)]
 mod tests;
 
+pub use effects::Effects;
 pub use entry::{Closing, Entry, Recorded};
 pub use error::{AuditError, VerifyError};
 pub use log::{Log, LogConfig, Note, Opened};

@@ -3,7 +3,9 @@
 //! Owns the kinds of record and the fields of each, in canonical JSON with a salt, ready to be framed. Must never
 //! fail or grow past `MAX_RECORD_BYTES`, whatever a client sent, and never write a body, credential or secret.
 
-use cofferdam_model::{CallFacts, Ending, Level, Origin, OutcomeFacts, PrincipalFacts, Random, UnixNanos, Usage};
+use cofferdam_model::{
+    CallFacts, EgressFacts, Ending, Level, Origin, OutcomeFacts, PrincipalFacts, Random, TlsVersion, UnixNanos, Usage,
+};
 use serde::Deserialize;
 use std::borrow::Cow;
 
@@ -95,6 +97,35 @@ pub(crate) fn outcome(
     outcome: &OutcomeFacts,
 ) -> Encoded {
     CallRecord { kind, tenant, outcome: Some(outcome), ..CallRecord::bare(request) }.encode(stamp)
+}
+
+/// A request a call made to the outside.
+pub(crate) fn egress(stamp: &Stamp, request: &str, tenant: Option<&str>, facts: &EgressFacts) -> Encoded {
+    encode(|o| {
+        if let Some(address) = facts.address {
+            o.shown("address", address);
+        }
+        o.number("at", stamp.at.0);
+        o.number("bytes_in", facts.bytes_in);
+        o.number("bytes_out", facts.bytes_out);
+        o.maybe_text("credential", facts.credential.as_deref(), NAME_BYTES);
+        o.text("ending", facts.ending.as_str(), NAME_BYTES);
+        o.text("host", &facts.host, SUBJECT_BYTES);
+        o.text("kind", "egress", NAME_BYTES);
+        o.text("method", &facts.method, NAME_BYTES);
+        o.number("number", facts.number.into());
+        o.number("port", facts.port.into());
+        o.text("request", request, NAME_BYTES);
+        o.maybe_text("rule", facts.rule.as_deref(), SUBJECT_BYTES);
+        o.hex("salt", &stamp.salt);
+        if let Some(status) = facts.status {
+            o.number("status", status.into());
+        }
+        o.maybe_text("tenant", tenant, NAME_BYTES);
+        o.maybe_text("tls", facts.tls.map(TlsVersion::as_str), NAME_BYTES);
+        o.number("v", VERSION);
+        o.number("wall_us", facts.wall_us);
+    })
 }
 
 /// The outcome of what nobody closed.
@@ -273,8 +304,12 @@ fn usage(o: &mut Object<'_>, usage: &Usage) {
     o.number("bytes_in", usage.bytes_in);
     o.number("bytes_out", usage.bytes_out);
     o.number("cpu_us", usage.cpu_us);
+    o.number("egress_bytes_in", usage.egress_bytes_in);
+    o.number("egress_bytes_out", usage.egress_bytes_out);
+    o.number("egress_calls", usage.egress_calls);
     o.number("log_bytes", usage.log_bytes);
     o.number("memory_bytes", usage.memory_bytes);
+    o.number("memory_kib_ms", usage.memory_kib_ms);
     o.number("wall_us", usage.wall_us);
 }
 
@@ -301,6 +336,24 @@ mod tests {
         (text, value)
     }
 
+    fn egress_facts(text: &str) -> EgressFacts {
+        EgressFacts {
+            number: 1,
+            method: text.into(),
+            host: text.into(),
+            port: 443,
+            rule: Some(text.into()),
+            address: Some(std::net::Ipv4Addr::LOCALHOST.into()),
+            tls: Some(TlsVersion::Tls13),
+            credential: Some(text.into()),
+            status: Some(200),
+            ending: cofferdam_model::EgressEnd::Answered,
+            bytes_out: 1,
+            bytes_in: u64::MAX,
+            wall_us: 3,
+        }
+    }
+
     fn all(facts: &CallFacts, how: &OutcomeFacts, text: &str) -> Vec<Encoded> {
         let stamp = stamp();
         let tally =
@@ -311,6 +364,7 @@ mod tests {
             refusal(&stamp, facts, how),
             outcome(&stamp, "outcome", text, Some(text), how),
             outcome(&stamp, "end", text, None, how),
+            egress(&stamp, text, Some(text), &egress_facts(text)),
             refusals(&stamp, &tally),
             gap(&stamp, 7),
             recovered(&stamp, text, 1, 2),

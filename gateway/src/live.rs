@@ -32,6 +32,7 @@ impl Picture {
                 let (control, id) = (control.clone(), function.id.clone());
                 let deployment = Deployment {
                     generation: function.generation,
+                    tenant: Arc::default(),
                     recycle: function.settings.recycle.clone(),
                     unseal: Arc::new(move || control.unseal(&id).map_err(Into::into)),
                 };

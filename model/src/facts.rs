@@ -31,6 +31,8 @@ macro_rules! names {
     };
 }
 
+pub(crate) use names;
+
 names! {
     /// How durably a call is recorded before it takes effect.
     Level {
@@ -282,6 +284,18 @@ pub struct Usage {
     pub bytes_out: u64,
     /// Log lines written, bytes.
     pub log_bytes: u64,
+    /// Memory held over time, KiB x milliseconds: what each byte of the instance's memories and tables was held for.
+    #[serde(default)]
+    pub memory_kib_ms: u64,
+    /// Requests made to the outside, refused ones included.
+    #[serde(default)]
+    pub egress_calls: u64,
+    /// Bodies sent to the outside, bytes.
+    #[serde(default)]
+    pub egress_bytes_out: u64,
+    /// Bodies received from the outside, bytes.
+    #[serde(default)]
+    pub egress_bytes_in: u64,
 }
 
 /// How a call ended.

@@ -224,14 +224,25 @@ const REPORTABLE: &[Ending] = &[
     Ending::ClientGone,
 ];
 
+/// The figures a cell reports, in their order on the wire. What is not among them only the gateway can know.
+fn reported(usage: &Usage) -> [u64; 7] {
+    [
+        usage.cpu_us,
+        usage.wall_us,
+        usage.memory_bytes,
+        usage.memory_kib_ms,
+        usage.bytes_in,
+        usage.bytes_out,
+        usage.log_bytes,
+    ]
+}
+
 /// Appends a `Done` frame.
 pub fn put_done(out: &mut Vec<u8>, call: u32, ending: Ending, usage: &Usage) -> Result<(), FrameError> {
     put_with(out, Kind::Done, true, call, |out| {
         let code = REPORTABLE.iter().position(|e| *e == ending).ok_or(FrameError::Malformed)?;
         out.push(u8::try_from(code).map_err(|_| FrameError::Malformed)?);
-        for number in
-            [usage.cpu_us, usage.wall_us, usage.memory_bytes, usage.bytes_in, usage.bytes_out, usage.log_bytes]
-        {
+        for number in reported(usage) {
             out.extend_from_slice(&number.to_be_bytes());
         }
         Ok(())
@@ -240,7 +251,7 @@ pub fn put_done(out: &mut Vec<u8>, call: u32, ending: Ending, usage: &Usage) -> 
 
 /// Reads the payload of a `Done` frame.
 pub fn decode_done(mut payload: &[u8]) -> Result<(Ending, Usage), FrameError> {
-    if payload.len() != 1 + 6 * 8 {
+    if payload.len() != 1 + 7 * 8 {
         return Err(FrameError::Malformed);
     }
     let ending = REPORTABLE.get(usize::from(payload.get_u8())).ok_or(FrameError::Malformed)?;
@@ -248,9 +259,11 @@ pub fn decode_done(mut payload: &[u8]) -> Result<(Ending, Usage), FrameError> {
         cpu_us: payload.get_u64(),
         wall_us: payload.get_u64(),
         memory_bytes: payload.get_u64(),
+        memory_kib_ms: payload.get_u64(),
         bytes_in: payload.get_u64(),
         bytes_out: payload.get_u64(),
         log_bytes: payload.get_u64(),
+        ..Usage::default()
     };
     Ok((*ending, usage))
 }
@@ -351,7 +364,16 @@ mod tests {
 
     #[test]
     fn done_round_trips() {
-        let usage = Usage { cpu_us: 1, wall_us: 2, memory_bytes: 3, bytes_in: 4, bytes_out: 5, log_bytes: 6 };
+        let usage = Usage {
+            cpu_us: 1,
+            wall_us: 2,
+            memory_bytes: 3,
+            memory_kib_ms: 7,
+            bytes_in: 4,
+            bytes_out: 5,
+            log_bytes: 6,
+            ..Usage::default()
+        };
         let mut out = Vec::new();
         put_done(&mut out, 1, Ending::Trapped, &usage).unwrap();
         assert_eq!(decode_done(&out[HEADER_BYTES..]).unwrap(), (Ending::Trapped, usage));

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::egress::EgressRule;
 use crate::limits::FunctionLimits;
 
 /// When a cell is replaced by a fresh one. Whichever comes first.
@@ -35,4 +36,6 @@ pub struct FunctionSettings {
     pub env: std::collections::BTreeMap<String, String>,
     /// Names of the secrets that become environment entries. Values live in the vault.
     pub secrets: Vec<String>,
+    /// What the function may ask of the outside. Empty: nothing.
+    pub egress: Vec<EgressRule>,
 }

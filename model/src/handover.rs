@@ -60,6 +60,7 @@ impl Handover {
             response_header_bytes: u32::from_be_bytes(take(&mut rest)?),
             log_bytes: u64::from_be_bytes(take(&mut rest)?),
             cells: 1,
+            ..FunctionLimits::default()
         };
         let artifact_bytes = u64::from_be_bytes(take(&mut rest)?);
         let count = u16::from_be_bytes(take(&mut rest)?);

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod digest;
+pub mod egress;
 pub mod facts;
 pub mod frame;
 pub mod function;
@@ -18,13 +19,14 @@ pub mod secret;
 
 pub use clock::{Clock, SystemClock, UnixNanos};
 pub use digest::Digest;
+pub use egress::{EgressCeiling, EgressEnd, EgressFacts, EgressRule};
 pub use facts::{
     CallFacts, Circumstances, CredentialKind, DecisionFacts, Ending, Isolation, Level, Origin, OutcomeFacts,
     PrincipalFacts, PrincipalKind, Reply, Subject, TlsVersion, Usage,
 };
 pub use function::{FunctionSettings, Recycle};
 pub use id::{CellId, FunctionId, IdError, KeyId, RequestId, RouteId, TenantId, VersionId};
-pub use limits::{FunctionLimits, Limits, Rate};
+pub use limits::{FunctionLimits, Limits, Rate, TenantLimits};
 pub use operation::{Action, Invoke, Manage, Operation, Resource};
 pub use random::{OsRandom, Random};
 pub use route::RouteSpec;

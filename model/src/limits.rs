@@ -104,6 +104,8 @@ limits! {
         queue_ms: u64 = 5_000,
         /// Bytes of a function's log file; one older file of the same size is kept.
         log_file_bytes: u64 = 8 * 1024 * 1024,
+        /// What one tenant may use, unless an operator has set something else for it.
+        tenant: TenantLimits = TenantLimits::default(),
         /// Bytes of log one function may write per second, over some seconds; the rest is counted and dropped.
         log_bytes_per_second: u64 = 256 * 1024,
     }
@@ -131,6 +133,29 @@ limits! {
         log_bytes: u64 = 64 * 1024,
         /// Cells this function may have at once.
         cells: u32 = 2,
+        /// Requests one call may make to the outside. Beyond: the request is refused, the call goes on.
+        egress_calls: u32 = 16,
+        /// Bytes of all bodies one call sends to and receives from the outside. Beyond: the request is cut.
+        egress_bytes: u64 = 8 * 1024 * 1024,
+    }
+}
+
+limits! {
+    /// What all functions of one tenant may use together. An operator sets it for a tenant; unset, the node's default
+    /// holds.
+    TenantLimits {
+        /// Cells alive at once. Beyond: calls wait for one of the tenant's own to be free, or get 429.
+        cells: u32 = 32,
+        /// Calls under way at once, waiting ones included. Beyond: 429.
+        concurrency: u32 = 512,
+        /// Calls that may wait for a cell. Beyond: 429.
+        queued_calls: u32 = 256,
+        /// Functions. Beyond: the change is refused.
+        functions: u32 = 200,
+        /// Bytes of components and artifacts stored. Beyond: the upload is refused.
+        stored_bytes: u64 = 1024 * 1024 * 1024,
+        /// Connections to the outside at once. Beyond: the request waits for one within its deadline.
+        egress_connections: u32 = 64,
     }
 }
 
@@ -147,6 +172,8 @@ impl FunctionLimits {
             response_header_bytes: self.response_header_bytes.min(ceiling.response_header_bytes),
             log_bytes: self.log_bytes.min(ceiling.log_bytes),
             cells: self.cells.min(ceiling.cells),
+            egress_calls: self.egress_calls.min(ceiling.egress_calls),
+            egress_bytes: self.egress_bytes.min(ceiling.egress_bytes),
         }
     }
 
@@ -162,6 +189,8 @@ impl FunctionLimits {
             response_header_bytes: 64 * 1024,
             log_bytes: 1024 * 1024,
             cells: 8,
+            egress_calls: 256,
+            egress_bytes: 256 * 1024 * 1024,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cofferdam_model::{Env, Isolation, Limits, Recycle};
+use cofferdam_model::{Env, Isolation, Limits, Recycle, TenantLimits};
 use zeroize::Zeroizing;
 
 use crate::error::{BoxError, InboundError};
@@ -43,6 +43,8 @@ pub struct Deployment {
     pub generation: u64,
     /// When cells are replaced.
     pub recycle: Recycle,
+    /// What the functions of its tenant may use together.
+    pub tenant: Arc<TenantLimits>,
     /// Opens the environment.
     pub unseal: Unseal,
 }

@@ -9,6 +9,7 @@ mod cells;
 mod channel;
 mod compile;
 mod config;
+mod egress;
 mod error;
 mod invoke;
 mod library;
@@ -22,6 +23,7 @@ mod testing;
 
 pub use cells::CellInfo;
 pub use config::{Deployment, InboundBody, SandboxConfig, Unseal};
+pub use egress::{Attempt, EgressError, IncomingBody, OpenOutlet, Outgoing, OutgoingBody, Outlet, Patience, Sent};
 pub use error::{BoxError, InboundError, SandboxError};
 pub use library::Prepared;
 pub use node::Sandbox;

@@ -294,7 +294,7 @@ pub(crate) fn deployment(generation: u64) -> Deployment {
         env.push("TOKEN".into(), "s3cret".into());
         Ok(env)
     };
-    Deployment { generation, recycle: Recycle::default(), unseal: Arc::new(unseal) }
+    Deployment { generation, recycle: Recycle::default(), tenant: Arc::default(), unseal: Arc::new(unseal) }
 }
 
 pub(crate) fn head(target: &str) -> RequestHead {

@@ -255,6 +255,7 @@ impl Call {
             bytes_in: self.sent,
             bytes_out: self.received,
             log_bytes: self.log.taken(),
+            ..Usage::default()
         }
     }
 

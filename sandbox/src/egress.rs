@@ -1,0 +1,187 @@
+//! A function's way out: what it asks of the outside, and what does it in its stead.
+//!
+//! Owns the shapes of such a request, and the `Attempt`, which is its record in the making. Must never open a socket
+//! or resolve a name: that is the outlet's work, and an outlet can do none of it without an attempt.
+
+use std::fmt;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cofferdam_audit::Effects;
+use cofferdam_model::{Clock, EgressEnd, EgressFacts, TlsVersion};
+use http::{HeaderMap, Method, Response};
+
+/// Why a request to the outside came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct EgressError {
+    /// What the record and the function are told.
+    pub ending: EgressEnd,
+    /// What an operator is told besides. Never a secret.
+    pub reason: String,
+}
+
+impl EgressError {
+    /// An error.
+    pub fn new(ending: EgressEnd, reason: impl Into<String>) -> Self {
+        Self { ending, reason: reason.into() }
+    }
+}
+
+/// Body of a request, as the function writes it. It breaks off where the function does.
+pub type OutgoingBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = EgressError> + Send>>;
+/// Body of an answer, as the outside gives it.
+pub type IncomingBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = EgressError> + Send>>;
+
+/// How long a function wants to wait. An outlet waits no longer, and by its own limits perhaps less.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Patience {
+    /// For a connection.
+    pub connect: Option<Duration>,
+    /// For the head of the answer.
+    pub first_byte: Option<Duration>,
+    /// For each next piece of its body.
+    pub between_bytes: Option<Duration>,
+}
+
+/// A request to the outside, every part of it a stranger's.
+pub struct Outgoing {
+    /// Method.
+    pub method: Method,
+    /// Whether over TLS.
+    pub tls: bool,
+    /// Host and perhaps port, as the function wrote it.
+    pub authority: String,
+    /// Path and query.
+    pub target: String,
+    /// Header fields.
+    pub headers: HeaderMap,
+    /// How long to wait.
+    pub patience: Patience,
+    /// The body.
+    pub body: OutgoingBody,
+}
+
+/// What an outlet's work gives in the end.
+pub type Sent<'a> = Pin<Box<dyn Future<Output = Result<Response<IncomingBody>, EgressError>> + Send + 'a>>;
+
+/// The way out of one cell. Connections it keeps are that cell's alone and end with it.
+pub trait Outlet: Send + Sync {
+    /// Makes a request, if it may be made, and tells the attempt what it finds out. Dropping the future, or the
+    /// answer's body, ends the request.
+    fn send<'a>(&'a self, outgoing: Outgoing, attempt: &'a Attempt) -> Sent<'a>;
+
+    /// Blots out, in a line of the function's log, values that the function was never to hold.
+    fn redact(&self, line: &mut String);
+}
+
+/// Opens the way out for a new cell. Called off the hot path; may block, as it may unseal what is to be injected.
+pub type OpenOutlet = Arc<dyn Fn() -> Result<Arc<dyn Outlet>, crate::error::BoxError> + Send + Sync>;
+
+/// One request to the outside: its record in the making. Recorded once, at the latest when it is dropped.
+pub struct Attempt {
+    effects: Effects,
+    clock: Arc<dyn Clock>,
+    begun: Duration,
+    facts: Mutex<Option<EgressFacts>>,
+}
+
+impl Attempt {
+    /// Begins one. Having the effects proves that the call's intent is recorded.
+    pub fn begin(effects: Effects, clock: Arc<dyn Clock>, number: u32, method: &Method, authority: &str) -> Self {
+        let facts = EgressFacts {
+            number,
+            method: method.as_str().to_owned(),
+            host: authority.to_owned(),
+            port: 0,
+            rule: None,
+            address: None,
+            tls: None,
+            credential: None,
+            status: None,
+            ending: EgressEnd::Cut,
+            bytes_out: 0,
+            bytes_in: 0,
+            wall_us: 0,
+        };
+        let begun = clock.monotonic();
+        Self { effects, clock, begun, facts: Mutex::new(Some(facts)) }
+    }
+
+    /// To whom, once that is understood.
+    pub fn target(&self, host: &str, port: u16) {
+        self.with(|facts| (facts.host, facts.port) = (host.to_owned(), port));
+    }
+
+    /// The rule that allows it.
+    pub fn rule(&self, rule: &str) {
+        self.with(|facts| facts.rule = Some(rule.to_owned()));
+    }
+
+    /// The address it goes to.
+    pub fn address(&self, address: IpAddr) {
+        self.with(|facts| facts.address = Some(address));
+    }
+
+    /// The version of TLS it goes by.
+    pub fn tls(&self, version: TlsVersion) {
+        self.with(|facts| facts.tls = Some(version));
+    }
+
+    /// Name of the secret whose value is added to it.
+    pub fn credential(&self, secret: &str) {
+        self.with(|facts| facts.credential = Some(secret.to_owned()));
+    }
+
+    /// Status answered.
+    pub(crate) fn status(&self, status: u16) {
+        self.with(|facts| facts.status = Some(status));
+    }
+
+    /// Body sent, in all.
+    pub(crate) fn sent(&self, bytes: u64) {
+        self.with(|facts| facts.bytes_out = bytes);
+    }
+
+    /// Body received, in all.
+    pub(crate) fn received(&self, bytes: u64) {
+        self.with(|facts| facts.bytes_in = bytes);
+    }
+
+    /// Records how it ended. What comes after the first time is not heard.
+    pub fn finish(&self, ending: EgressEnd) {
+        let Some(mut facts) = self.lock().take() else { return };
+        facts.ending = ending;
+        facts.wall_us =
+            u64::try_from(self.clock.monotonic().saturating_sub(self.begun).as_micros()).unwrap_or(u64::MAX);
+        if let Err(error) = self.effects.egress(&facts) {
+            tracing::error!(%error, effects = ?self.effects, "a request to the outside could not be recorded");
+        }
+    }
+
+    fn with(&self, change: impl FnOnce(&mut EgressFacts)) {
+        if let Some(facts) = self.lock().as_mut() {
+            change(facts);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<EgressFacts>> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.finish(EgressEnd::Cut);
+    }
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt").field("effects", &self.effects).finish_non_exhaustive()
+    }
+}
