@@ -35,6 +35,7 @@ impl Picture {
                     tenant: Arc::default(),
                     recycle: function.settings.recycle.clone(),
                     unseal: Arc::new(move || control.unseal(&id).map_err(Into::into)),
+                    outlet: None,
                 };
                 (function.id.clone(), Arc::new(deployment))
             })

@@ -136,7 +136,12 @@ async fn deliver(
     if let (Had::Part(_), false) = (&had, head.may_stream()) {
         // Nothing of it can go out ahead of its record, however long the guest goes on: wait, and leave a trace.
         entry.queue_intent().map_err(unrecorded)?;
-        let (ending, usage) = body.finished().await;
+        let (ending, usage) = loop {
+            match body.finished_or_asking().await {
+                Some(over) => break over,
+                None => body.allow(entry.effects().await.map_err(unrecorded)?),
+            }
+        };
         had = Had::Whole(Bytes::new(), ending, usage);
     }
     match had {
@@ -154,6 +159,7 @@ async fn deliver(
             let reply = Reply::streamed(head, Box::pin(stream), ran(Usage::default()), request, &held.standing);
             let begun = reply.outcome();
             let (recorded, closing) = entry.begin(reply).await.map_err(unrecorded)?;
+            body.allow(closing.effects());
             tokio::spawn(pump(Source { first, body, held }, sender, closing, begun));
             Ok(recorded)
         }

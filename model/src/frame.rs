@@ -11,9 +11,15 @@
 //! anything but late frames of the gateway, which the cell ignores. `Cancel` asks the cell to stop; it still says
 //! `Done`. Each direction of a call starts with [`INITIAL_CREDIT`] bytes of credit; `Credit` grants more.
 
+mod egress;
+
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+pub use self::egress::{
+    FETCH_CREDIT, FetchHead, decode_fetch, decode_fetch_failed, put_fetch, put_fetch_credit, put_fetch_failed,
+    put_fetch_head,
+};
 use crate::facts::{Ending, Isolation, Usage};
 
 /// Bytes of a frame header.
@@ -79,6 +85,18 @@ kinds! {
     Done = 20,
     /// From a cell: the handed-over version cannot be loaded (payload: UTF-8 reason). The cell exits.
     Failed = 21,
+    /// From a cell: head of a request to the outside. Of this and those below, the number is the fetch's.
+    Fetch = 32,
+    /// Both ways: a piece of its body, or of its answer's.
+    FetchData = 33,
+    /// Both ways: more credit for that (payload: u32 bytes).
+    FetchCredit = 34,
+    /// From a cell: nobody waits for the answer any more.
+    FetchCancel = 35,
+    /// To a cell: head of the answer.
+    FetchHead = 36,
+    /// To a cell: there is no answer, or no more of it (payload: one byte, the reason).
+    FetchFailed = 37,
 }
 
 /// A decoded frame header.

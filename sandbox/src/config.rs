@@ -10,6 +10,7 @@ use bytes::Bytes;
 use cofferdam_model::{Env, Isolation, Limits, Recycle, TenantLimits};
 use zeroize::Zeroizing;
 
+use crate::egress::OpenOutlet;
 use crate::error::{BoxError, InboundError};
 
 /// A request body, as the gateway hands it in.
@@ -47,4 +48,6 @@ pub struct Deployment {
     pub tenant: Arc<TenantLimits>,
     /// Opens the environment.
     pub unseal: Unseal,
+    /// Opens the way out; none where the function may not ask anything of the outside.
+    pub outlet: Option<OpenOutlet>,
 }

@@ -79,6 +79,18 @@ pub trait Outlet: Send + Sync {
     fn redact(&self, line: &mut String);
 }
 
+/// The way out of a function that has none.
+pub(crate) struct NoOutlet;
+
+impl Outlet for NoOutlet {
+    fn send<'a>(&'a self, _: Outgoing, _: &'a Attempt) -> Sent<'a> {
+        let denied = EgressError::new(EgressEnd::DeniedByRule, "the function has no egress rules");
+        Box::pin(std::future::ready(Err(denied)))
+    }
+
+    fn redact(&self, _: &mut String) {}
+}
+
 /// Opens the way out for a new cell. Called off the hot path; may block, as it may unseal what is to be injected.
 pub type OpenOutlet = Arc<dyn Fn() -> Result<Arc<dyn Outlet>, crate::error::BoxError> + Send + Sync>;
 

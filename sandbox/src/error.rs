@@ -116,6 +116,9 @@ pub enum SandboxError {
     /// The environment of a function could not be unsealed.
     #[error("the function's environment could not be unsealed")]
     Unseal(#[source] BoxError),
+    /// The way out of a function could not be opened.
+    #[error("the function's egress could not be set up")]
+    Outlet(#[source] BoxError),
     /// A file could not be read or written.
     #[error("could not {action} `{path}`")]
     File {

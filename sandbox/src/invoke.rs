@@ -54,8 +54,13 @@ pub(crate) async fn invoke(
     let (handle, ran) = begin(pool, entry.subject(), deployment, &head, body.is_end_stream()).await?;
     let mut exchange = Exchange::new(handle, body, &limits);
     let mut timer = pin!(tokio::time::sleep(INTENT_AFTER));
-    let (status, headers) =
-        poll_fn(|cx| exchange.poll(entry, timer.as_mut(), cx)).await.map_err(|stop| stop.into_failure(ran.clone()))?;
+    let (status, headers) = loop {
+        match poll_fn(|cx| exchange.poll(entry, timer.as_mut(), cx)).await {
+            Ok(Step::Head(status, headers)) => break (status, headers),
+            Ok(Step::Effect) => exchange.allow(entry).await.map_err(|stop| stop.into_failure(ran.clone()))?,
+            Err(stop) => return Err(stop.into_failure(ran)),
+        }
+    };
     let (handle, deadline, pump) = exchange.into_parts();
     let body = AnswerBody::new(handle, deadline, pump);
     Ok(Answer { status, headers, body, cell: (ran.cell, ran.ordinal), isolation: ran.isolation })
@@ -119,6 +124,14 @@ impl Stop {
     }
 }
 
+/// What a call without an answer comes to next.
+enum Step {
+    /// The head of its answer.
+    Head(StatusCode, HeaderMap),
+    /// It asks for leave to have an effect.
+    Effect,
+}
+
 /// A call under way that has no answer yet.
 struct Exchange {
     handle: Handle,
@@ -141,10 +154,14 @@ impl Exchange {
         entry: &mut Entry<Permit<Invoke>>,
         mut timer: Pin<&mut Sleep>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(StatusCode, HeaderMap), Stop>> {
+    ) -> Poll<Result<Step, Stop>> {
         // First of all: a guest may answer without taking the whole request, and then that is what counts.
         if let Poll::Ready(head) = self.handle.poll_head(cx) {
-            return Poll::Ready(head.map_err(|(ending, usage)| Stop::Over(ending, usage)));
+            let step = head.map(|(status, headers)| Step::Head(status, headers));
+            return Poll::Ready(step.map_err(|(ending, usage)| Stop::Over(ending, usage)));
+        }
+        if self.handle.wants_effects() {
+            return Poll::Ready(Ok(Step::Effect));
         }
         match self.pump.as_mut().map(|pump| pump.poll(cx)) {
             Some(Poll::Ready(Ok(()))) => self.pump = None,
@@ -165,6 +182,24 @@ impl Exchange {
             }
         }
         Poll::Pending
+    }
+
+    /// Lets the call have effects, once its intent is recorded. The guest computes on meanwhile, but not past its time.
+    async fn allow(&mut self, entry: &mut Entry<Permit<Invoke>>) -> Result<(), Stop> {
+        match tokio::time::timeout_at(self.deadline, entry.effects()).await {
+            Ok(Ok(effects)) => {
+                self.handle.allow(effects);
+                Ok(())
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a call was stopped because its intent could not be recorded");
+                Err(Stop::Over(Ending::PlatformFailed, self.handle.seen()))
+            }
+            Err(_) => {
+                self.handle.expire();
+                Err(Stop::Over(Ending::WallExceeded, self.handle.seen()))
+            }
+        }
     }
 
     fn into_parts(self) -> (Handle, Instant, Option<Pump>) {

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cofferdam_audit::Effects;
 use cofferdam_model::{CellId, Ending, Isolation, Usage};
 use http::{HeaderMap, StatusCode};
 use tokio::task::JoinHandle;
@@ -152,6 +153,26 @@ impl AnswerBody {
             }
             ready!(self.poll_deadline(cx));
         }
+    }
+
+    /// Whether the guest waits for leave to have effects: it goes on only once it has it.
+    pub fn wants_effects(&self) -> bool {
+        self.handle.wants_effects()
+    }
+
+    /// Gives the guest leave to have effects.
+    pub fn allow(&self, effects: Effects) {
+        self.handle.allow(effects);
+    }
+
+    /// As [`Self::finished`], but comes back early, with nothing, where the guest waits for leave to have effects.
+    pub async fn finished_or_asking(&mut self) -> Option<(Ending, Usage)> {
+        poll_fn(|cx| match self.poll_finished(cx) {
+            Poll::Ready(over) => Poll::Ready(Some(over)),
+            Poll::Pending if self.wants_effects() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
     }
 
     /// What the call used so far, as far as this side can tell: bytes and wall time.

@@ -294,7 +294,13 @@ pub(crate) fn deployment(generation: u64) -> Deployment {
         env.push("TOKEN".into(), "s3cret".into());
         Ok(env)
     };
-    Deployment { generation, recycle: Recycle::default(), tenant: Arc::default(), unseal: Arc::new(unseal) }
+    Deployment {
+        generation,
+        recycle: Recycle::default(),
+        tenant: Arc::default(),
+        unseal: Arc::new(unseal),
+        outlet: None,
+    }
 }
 
 pub(crate) fn head(target: &str) -> RequestHead {

@@ -57,6 +57,7 @@ impl From<SandboxError> for Refusal {
             | SandboxError::Compiler { .. }
             | SandboxError::Tampered { .. }
             | SandboxError::Unseal(_)
+            | SandboxError::Outlet(_)
             | SandboxError::File { .. } => ours(&error),
         }
     }

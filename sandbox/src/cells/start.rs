@@ -15,7 +15,9 @@ use super::group::{Group, Member, Spec};
 use super::{Cell, Place, Pool, reaches, tend};
 use crate::cell::Blank;
 use crate::channel::Channel;
+use crate::egress::{NoOutlet, Outlet};
 use crate::error::SandboxError;
+use crate::logs::Line;
 
 /// Attempts with another cell where one died before it was handed anything.
 const ATTEMPTS: usize = 2;
@@ -60,27 +62,27 @@ impl Pool {
         let pool = self.clone();
         self.runtime.spawn(async move {
             let made = pool.make(&order.spec).await;
-            let outcome = made.map(|blank| Some(pool.employ(blank, &order.group, &order.spec)));
+            let outcome = made.map(|(blank, outlet)| Some(pool.employ(blank, outlet, &order.group, &order.spec)));
             order.end(outcome, pool.parts.clock.monotonic());
         });
     }
 
-    /// A blank cell made one of this version.
-    async fn make(self: &Arc<Self>, spec: &Arc<Spec>) -> Result<Blank, SandboxError> {
+    /// A blank cell made one of this version, and its way out.
+    async fn make(self: &Arc<Self>, spec: &Arc<Spec>) -> Result<(Blank, Arc<dyn Outlet>), SandboxError> {
         let artifact = self.parts.library.artifact(spec.component).await?;
         let within = Duration::from_millis(self.parts.limits.cell_start_ms);
         let mut attempt = 1;
         loop {
             let blank = self.take_blank().await?;
-            let handover = match unsealed(spec.clone(), artifact.bytes).await {
-                Ok(handover) => handover,
+            let (handover, outlet) = match unsealed(spec.clone(), artifact.bytes).await {
+                Ok(opened) => opened,
                 Err(error) => {
                     blank.end().await;
                     return Err(error);
                 }
             };
             match blank.assign(&handover, artifact.reader()?, within).await {
-                Ok(blank) => return Ok(blank),
+                Ok(blank) => return Ok((blank, outlet)),
                 Err(not_taken) if not_taken.retry && attempt < ATTEMPTS => attempt += 1,
                 Err(not_taken) => return Err(not_taken.error),
             }
@@ -88,11 +90,16 @@ impl Pool {
     }
 
     /// Puts a loaded cell to work, with somebody to watch over it.
-    fn employ(self: &Arc<Self>, blank: Blank, group: &Arc<Group>, spec: &Arc<Spec>) -> Member {
+    fn employ(self: &Arc<Self>, blank: Blank, outlet: Arc<dyn Outlet>, group: &Arc<Group>, spec: &Arc<Spec>) -> Member {
         let (id, isolation, stream, process) = blank.into_parts();
         let clock = self.parts.clock.clone();
         let (logs, function) = (self.parts.logs.clone(), group.function.clone());
-        let channel = Channel::start(stream, clock.clone(), Arc::new(move |lines| logs.append(&function, lines)));
+        let redactor = outlet.clone();
+        let sink = move |mut lines: Vec<Line>| {
+            lines.iter_mut().for_each(|line| line.change(|text| redactor.redact(text)));
+            logs.append(&function, lines);
+        };
+        let channel = Channel::start(stream, clock.clone(), Arc::new(sink), outlet);
         let cell = Arc::new(Cell { id, isolation, channel, clock });
         self.runtime.spawn(tend::watch(group.clone(), cell.clone(), process));
         if self.closing.load(Ordering::Acquire) {
@@ -176,13 +183,22 @@ impl Pool {
     }
 }
 
-/// The encoded handover of a version, its environment in plaintext. Unsealing reads a store, so it may block.
-async fn unsealed(spec: Arc<Spec>, artifact_bytes: u64) -> Result<Zeroizing<Vec<u8>>, SandboxError> {
+/// What a cell is opened with: its handover, encoded, with the environment in plaintext; and its way out.
+type Opened = (Zeroizing<Vec<u8>>, Arc<dyn Outlet>);
+
+/// Opens what is sealed. That reads a store, so it may block.
+async fn unsealed(spec: Arc<Spec>, artifact_bytes: u64) -> Result<Opened, SandboxError> {
     let encoded = tokio::task::spawn_blocking(move || {
         let env = (spec.deployment.unseal)().map_err(SandboxError::Unseal)?;
         let limits = FunctionLimits { concurrency: spec.share(), cells: 1, ..(*spec.limits).clone() };
         let handover = Handover { limits, artifact_bytes, env };
-        handover.encode().map_err(|error| SandboxError::Load { reason: format!("its environment: {error}") })
+        let encoded = handover.encode();
+        let handover = encoded.map_err(|error| SandboxError::Load { reason: format!("its environment: {error}") })?;
+        let outlet = match &spec.deployment.outlet {
+            Some(open) => open().map_err(SandboxError::Outlet)?,
+            None => Arc::new(NoOutlet),
+        };
+        Ok((handover, outlet))
     });
     encoded.await.unwrap_or_else(|error| Err(SandboxError::Unseal(error.into())))
 }

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use cofferdam_model::frame::INITIAL_CREDIT;
 use cofferdam_model::{Ending, FunctionLimits, RequestId, Usage};
 use http::{HeaderMap, StatusCode};
+use tokio::task::AbortHandle;
 
+use super::fetch::Egress;
 use super::wire::{Said, Violation};
 use crate::cells::Lease;
 use crate::logs::{Assembler, Line};
@@ -59,22 +61,31 @@ pub(crate) struct Call {
     // The end.
     over: Option<(Ending, Usage, Duration)>,
     deserted: bool,
+    /// What it asks of the outside.
+    pub(super) egress: Egress,
 }
 
 /// What a frame, or the end of a cell, makes the channel do once its lock is released.
 #[derive(Default)]
-pub(crate) struct Effects {
+pub(crate) struct Aftermath {
     /// Tasks to wake.
     pub(crate) wakers: Vec<Waker>,
     /// Log lines that became whole.
     pub(crate) lines: Vec<Line>,
     /// Places in the cell that became free.
     pub(crate) leases: Vec<(Lease, Ending)>,
+    /// Requests to the outside that may begin.
+    pub(super) fetches: Vec<u32>,
+    /// What worked on requests to the outside that are over.
+    pub(super) tasks: Vec<AbortHandle>,
+    /// Whether something for the cell was put into the buffer.
+    pub(super) flush: bool,
 }
 
 impl Call {
     pub(crate) fn new(ticket: Ticket, request_ended: bool, now: Duration) -> Self {
         Self {
+            egress: Egress::new(&ticket.limits),
             request: ticket.request,
             limits: ticket.limits,
             lease: ticket.lease,
@@ -97,7 +108,7 @@ impl Call {
     }
 
     /// Takes what the cell said, or says why it must not have.
-    pub(crate) fn hear(&mut self, end: bool, said: Said, now: Duration, out: &mut Effects) -> Result<(), Violation> {
+    pub(crate) fn hear(&mut self, end: bool, said: Said, now: Duration, out: &mut Aftermath) -> Result<(), Violation> {
         if self.over.is_some() {
             return Err(Violation::UnknownCall);
         }
@@ -115,6 +126,9 @@ impl Call {
             }
             Said::Done(..) => return Err(Violation::OutOfOrder("an end that is not the last")),
             Said::Credit(_) | Said::Log(..) => return Err(Violation::OutOfOrder("a last frame of what has no last")),
+            Said::Fetch(_) | Said::FetchData(_) | Said::FetchCredit(_) | Said::FetchCancel => {
+                return Err(Violation::OutOfOrder("a frame of a fetch is no frame of a call"));
+            }
         }
         out.wakers.extend(self.waiter.take());
         Ok(())
@@ -161,7 +175,7 @@ impl Call {
     }
 
     /// Credit gives back what was consumed, so there can never be more of it than was sent.
-    fn hear_credit(&mut self, bytes: u32, out: &mut Effects) -> Result<(), Violation> {
+    fn hear_credit(&mut self, bytes: u32, out: &mut Aftermath) -> Result<(), Violation> {
         self.granted = self.granted.saturating_add(u64::from(bytes));
         if bytes == 0 || self.granted > self.sent {
             return Err(Violation::OutOfOrder("credit for nothing"));
@@ -170,7 +184,7 @@ impl Call {
         Ok(())
     }
 
-    fn hear_done(&mut self, ending: Ending, usage: Usage, now: Duration, out: &mut Effects) -> Result<(), Violation> {
+    fn hear_done(&mut self, ending: Ending, usage: Usage, now: Duration, out: &mut Aftermath) -> Result<(), Violation> {
         if ending == Ending::Answered && (matches!(self.head, Head::Awaited) || !self.answer_ended) {
             return Err(Violation::OutOfOrder("done without an answer"));
         }
@@ -179,7 +193,7 @@ impl Call {
     }
 
     /// Ends the call, if it has not ended yet.
-    pub(crate) fn end(&mut self, ending: Ending, usage: Usage, now: Duration, out: &mut Effects) {
+    pub(crate) fn end(&mut self, ending: Ending, usage: Usage, now: Duration, out: &mut Aftermath) {
         if self.over.is_none() {
             self.over = Some((ending, usage, now));
             self.log.flush(&self.request, &mut out.lines);
@@ -247,6 +261,7 @@ impl Call {
 
     fn usage(&self, reported: &Usage, at: Duration) -> Usage {
         let wall_us = u64::try_from(at.saturating_sub(self.started).as_micros()).unwrap_or(u64::MAX);
+        let (egress_calls, egress_bytes_out, egress_bytes_in) = self.egress.used();
         Usage {
             // A cell has one thread, so it cannot have used more than passed.
             cpu_us: reported.cpu_us.min(wall_us),
@@ -255,6 +270,9 @@ impl Call {
             bytes_in: self.sent,
             bytes_out: self.received,
             log_bytes: self.log.taken(),
+            egress_calls,
+            egress_bytes_out,
+            egress_bytes_in,
             ..Usage::default()
         }
     }
@@ -294,6 +312,11 @@ impl Call {
         }
     }
 
+    /// Wakes whoever waits for the answer.
+    pub(super) fn wake(&mut self, out: &mut Aftermath) {
+        out.wakers.extend(self.waiter.take());
+    }
+
     pub(crate) fn is_deserted(&self) -> bool {
         self.deserted
     }
@@ -304,7 +327,7 @@ impl Call {
     }
 }
 
-fn wait(slot: &mut Option<Waker>, cx: &Context<'_>) {
+pub(super) fn wait(slot: &mut Option<Waker>, cx: &Context<'_>) {
     if !slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
         *slot = Some(cx.waker().clone());
     }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use cofferdam_audit::Effects;
 use cofferdam_model::frame::{self, Kind};
 use cofferdam_model::{Ending, Usage};
 use http::{HeaderMap, StatusCode};
 
-use super::{Channel, Closed};
+use super::call::Aftermath;
+use super::{Channel, Closed, State};
 
 /// How a call ended and what it used.
 pub(crate) type Over = (Ending, Usage);
@@ -73,6 +75,16 @@ impl Handle {
         ready(over.unwrap_or(Some(LOST)))
     }
 
+    /// Whether the call waits for leave to have effects. Whoever waits for the answer is woken when it does.
+    pub(crate) fn wants_effects(&self) -> bool {
+        self.channel.wants_effects(self.number)
+    }
+
+    /// Gives the call leave to have effects.
+    pub(crate) fn allow(&self, effects: Effects) {
+        self.channel.allow(self.number, effects);
+    }
+
     /// What was used so far, as far as the gateway can tell by itself.
     pub(crate) fn seen(&self) -> Usage {
         let now = self.channel.clock.monotonic();
@@ -108,11 +120,13 @@ fn ready<T>(value: Option<T>) -> Poll<T> {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        let mut after = Aftermath::default();
         let call = {
             let mut state = self.channel.lock();
             let state = &mut *state;
             match state.calls.get_mut(&self.number) {
                 Some(call) if !call.is_over() => {
+                    State::end_fetches_of(&mut state.fetches, call, &mut after);
                     call.desert();
                     let _ = frame::put(&mut state.out, Kind::Cancel, false, self.number, &[]);
                     self.channel.flush();
@@ -123,5 +137,6 @@ impl Drop for Handle {
         };
         // What is left of the call may give back a lease, which takes other locks.
         drop(call);
+        self.channel.settle(&mut after);
     }
 }

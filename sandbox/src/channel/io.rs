@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::call::Effects;
+use super::call::Aftermath;
 use super::wire::{READ_BYTES, parse};
 use super::{Channel, Closed};
 
@@ -21,18 +21,19 @@ const KEPT_FRAMES: usize = 256;
 /// Reads until the cell ends, the channel is closed or the cell breaks a rule.
 pub(super) async fn read(channel: Arc<Channel>, mut socket: OwnedReadHalf) {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
-    let (mut frames, mut effects) = (Vec::new(), Effects::default());
+    let (mut frames, mut after) = (Vec::new(), Aftermath::default());
     let why = loop {
         match socket.read_buf(&mut buffer).await {
             Ok(0) | Err(_) => break Closed::Gone,
             Ok(_) => {}
         }
         let heard = match parse(&mut buffer, &mut frames) {
-            Ok(()) => channel.hear(&mut frames, &mut effects),
+            Ok(()) => channel.hear(&mut frames, &mut after),
             // What came before the bad bytes still counts: it may be the whole answer of another call.
-            Err(violation) => channel.hear(&mut frames, &mut effects).and(Err((0, violation))),
+            Err(violation) => channel.hear(&mut frames, &mut after).and(Err((0, violation))),
         };
-        channel.settle(&mut effects);
+        channel.settle(&mut after);
+        after.fetches.drain(..).for_each(|fetch| channel.begin_fetch(fetch));
         frames.shrink_to(KEPT_FRAMES);
         match (heard, channel.why_closed()) {
             (_, Some(closed)) => break closed,

@@ -5,6 +5,7 @@
 //! it may not send closes the channel, and whoever watches over the process kills it.
 
 mod call;
+mod fetch;
 mod handle;
 mod io;
 mod wire;
@@ -23,11 +24,13 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
 pub(crate) use call::Ticket;
-use call::{Call, Effects};
+use call::{Aftermath, Call};
+use fetch::Fetches;
 pub(crate) use handle::Handle;
 use wire::Incoming;
 pub(crate) use wire::Violation;
 
+use crate::egress::Outlet;
 use crate::logs::Line;
 
 /// Bytes waiting for the socket above which request bodies are held back.
@@ -75,6 +78,7 @@ struct State {
     last: u32,
     out: Vec<u8>,
     crowd: Vec<Waker>,
+    fetches: Fetches,
     closed: Option<Closed>,
 }
 
@@ -85,13 +89,14 @@ pub(crate) struct Channel {
     ended: Notify,
     clock: Arc<dyn Clock>,
     sink: Sink,
+    outlet: Arc<dyn Outlet>,
 }
 
 impl Channel {
     /// Takes over a socket whose other end is ready to serve.
-    pub(crate) fn start(stream: UnixStream, clock: Arc<dyn Clock>, sink: Sink) -> Arc<Self> {
-        let channel =
-            Arc::new(Self { state: Mutex::default(), work: Notify::new(), ended: Notify::new(), clock, sink });
+    pub(crate) fn start(stream: UnixStream, clock: Arc<dyn Clock>, sink: Sink, outlet: Arc<dyn Outlet>) -> Arc<Self> {
+        let (state, work, ended) = (Mutex::default(), Notify::new(), Notify::new());
+        let channel = Arc::new(Self { state, work, ended, clock, sink, outlet });
         let (reading, writing) = stream.into_split();
         tokio::spawn(io::read(channel.clone(), reading));
         tokio::spawn(io::write(channel.clone(), writing));
@@ -174,33 +179,46 @@ impl Channel {
     }
 
     /// Takes what the cell said, in one go.
-    fn hear(&self, incoming: &mut Vec<Incoming>, effects: &mut Effects) -> Result<(), (u32, Violation)> {
+    fn hear(&self, incoming: &mut Vec<Incoming>, after: &mut Aftermath) -> Result<(), (u32, Violation)> {
         let now = self.clock.monotonic();
         let mut state = self.lock();
+        let state = &mut *state;
         for Incoming { call: number, end, said } in incoming.drain(..) {
+            if said.is_of_fetch() {
+                // A fetch is no call, and its number must not be taken for one's.
+                state.hear_fetch(number, end, said, after).map_err(|violation| (0, violation))?;
+                continue;
+            }
             let call = state.calls.get_mut(&number).ok_or((number, Violation::UnknownCall))?;
-            call.hear(end, said, now, effects).map_err(|violation| (number, violation))?;
-            if call.is_over() && call.is_deserted() {
-                state.calls.remove(&number);
+            call.hear(end, said, now, after).map_err(|violation| (number, violation))?;
+            if call.is_over() {
+                State::end_fetches_of(&mut state.fetches, call, after);
+                if call.is_deserted() {
+                    state.calls.remove(&number);
+                }
             }
         }
         Ok(())
     }
 
     /// Does what frames made necessary. The lock must not be held.
-    fn settle(&self, effects: &mut Effects) {
-        for (mut lease, ending) in effects.leases.drain(..) {
+    fn settle(&self, after: &mut Aftermath) {
+        for (mut lease, ending) in after.leases.drain(..) {
             lease.ended(ending);
         }
-        if !effects.lines.is_empty() {
-            (self.sink)(std::mem::take(&mut effects.lines));
+        if !after.lines.is_empty() {
+            (self.sink)(std::mem::take(&mut after.lines));
         }
-        effects.wakers.drain(..).for_each(Waker::wake);
+        after.tasks.drain(..).for_each(|task| task.abort());
+        if std::mem::take(&mut after.flush) {
+            self.flush();
+        }
+        after.wakers.drain(..).for_each(Waker::wake);
     }
 
     /// Closes the channel, once: calls under way end, and who watches over the process is told.
     pub(crate) fn close(&self, why: Closed) {
-        let mut effects = Effects::default();
+        let mut after = Aftermath::default();
         {
             let mut state = self.lock();
             if state.closed.is_some() {
@@ -209,13 +227,15 @@ impl Channel {
             let now = self.clock.monotonic();
             state.closed = Some(why);
             state.out = Vec::new();
-            effects.wakers.append(&mut state.crowd);
-            for (number, call) in &mut state.calls {
-                call.end(why.ending(*number), Usage::default(), now, &mut effects);
+            after.wakers.append(&mut state.crowd);
+            let State { calls, fetches, .. } = &mut *state;
+            for (number, call) in calls {
+                State::end_fetches_of(fetches, call, &mut after);
+                call.end(why.ending(*number), Usage::default(), now, &mut after);
             }
             state.calls.retain(|_, call| !call.is_deserted());
         }
-        self.settle(&mut effects);
+        self.settle(&mut after);
         self.work.notify_one();
         self.ended.notify_waiters();
     }

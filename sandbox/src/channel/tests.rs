@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::egress::NoOutlet;
 
 const USAGE: Usage = Usage {
     cpu_us: 7,
@@ -58,7 +59,12 @@ fn rig() -> Rig {
     let clock = Arc::new(ManualClock::at(UnixNanos(0)));
     let lines = Arc::new(Mutex::new(Vec::new()));
     let sink = lines.clone();
-    let channel = Channel::start(ours, clock.clone(), Arc::new(move |more| sink.lock().unwrap().extend(more)));
+    let channel = Channel::start(
+        ours,
+        clock.clone(),
+        Arc::new(move |more| sink.lock().unwrap().extend(more)),
+        Arc::new(NoOutlet),
+    );
     Rig { channel, peer: Peer(theirs), clock, lines }
 }
 

@@ -4,7 +4,7 @@
 //! must never judge whether a frame comes at the right time: that is the call's own business.
 
 use bytes::{Buf, Bytes, BytesMut};
-use cofferdam_model::frame::{self, FrameError, HEADER_BYTES, Header, Kind};
+use cofferdam_model::frame::{self, FetchHead, FrameError, HEADER_BYTES, Header, Kind};
 use cofferdam_model::{Ending, Usage};
 use http::{HeaderMap, StatusCode};
 
@@ -52,6 +52,21 @@ pub(crate) enum Said {
     Log(Stream, Bytes),
     /// The call is over.
     Done(Ending, Usage),
+    /// It asks for something of the outside. Of this and those below, the number is the fetch's.
+    Fetch(Box<FetchHead>),
+    /// Body of what it asks.
+    FetchData(Bytes),
+    /// It took this many bytes of the answer's body.
+    FetchCredit(u32),
+    /// It does not wait for the answer any more.
+    FetchCancel,
+}
+
+impl Said {
+    /// Whether it is about a fetch.
+    pub(crate) fn is_of_fetch(&self) -> bool {
+        matches!(self, Self::Fetch(_) | Self::FetchData(_) | Self::FetchCredit(_) | Self::FetchCancel)
+    }
 }
 
 /// A frame of a cell, decoded.
@@ -70,7 +85,7 @@ pub(crate) fn parse(buffer: &mut BytesMut, out: &mut Vec<Incoming>) -> Result<()
     let mut needed = READ_BYTES;
     while let Some(bytes) = buffer.first_chunk::<HEADER_BYTES>() {
         let header = Header::decode(bytes)?;
-        if !matches!(header.kind, Kind::Credit | Kind::Response | Kind::Data | Kind::Log | Kind::Done) {
+        if !is_sayable(header.kind) {
             return Err(Violation::Kind(header.kind));
         }
         let whole = HEADER_BYTES.saturating_add(header.length);
@@ -86,6 +101,12 @@ pub(crate) fn parse(buffer: &mut BytesMut, out: &mut Vec<Incoming>) -> Result<()
         buffer.reserve(needed);
     }
     Ok(())
+}
+
+/// Kinds a serving cell may send.
+fn is_sayable(kind: Kind) -> bool {
+    use Kind::{Credit, Data, Done, Fetch, FetchCancel, FetchCredit, FetchData, Log, Response};
+    matches!(kind, Credit | Response | Data | Log | Done | Fetch | FetchData | FetchCredit | FetchCancel)
 }
 
 fn take(buffer: &mut BytesMut, length: usize) -> Bytes {
@@ -116,6 +137,11 @@ fn decode(kind: Kind, mut payload: Bytes) -> Result<Said, Violation> {
             let (ending, usage) = frame::decode_done(&payload)?;
             Said::Done(ending, usage)
         }
+        Kind::Fetch => Said::Fetch(Box::new(frame::decode_fetch(payload)?)),
+        Kind::FetchData => Said::FetchData(payload),
+        Kind::FetchCredit => Said::FetchCredit(frame::decode_credit(&payload)?),
+        Kind::FetchCancel if payload.is_empty() => Said::FetchCancel,
+        Kind::FetchCancel => return Err(FrameError::Malformed.into()),
         other => return Err(Violation::Kind(other)),
     })
 }
@@ -150,7 +176,16 @@ mod tests {
 
     #[test]
     fn kinds_a_serving_cell_may_not_send_are_refused() {
-        for kind in [Kind::Handover, Kind::Request, Kind::Cancel, Kind::Ready, Kind::Loaded, Kind::Failed] {
+        for kind in [
+            Kind::Handover,
+            Kind::Request,
+            Kind::Cancel,
+            Kind::Ready,
+            Kind::Loaded,
+            Kind::Failed,
+            Kind::FetchHead,
+            Kind::FetchFailed,
+        ] {
             let mut bytes = Vec::new();
             frame::put(&mut bytes, kind, false, 1, &[]).unwrap();
             assert_eq!(frames(&bytes).unwrap_err(), Violation::Kind(kind));

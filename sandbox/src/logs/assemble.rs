@@ -50,6 +50,16 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// Changes what it says, as text. What is not changed stays as it was, whether it is text or not.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut String)) {
+        let before = String::from_utf8_lossy(&self.text);
+        let mut after = before.clone().into_owned();
+        change(&mut after);
+        if after != before {
+            self.text = after.into_bytes();
+        }
+    }
+
     /// The lines in it, without the empty ones, each at most [`LINE_BYTES`] long.
     pub(crate) fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.text

@@ -202,8 +202,17 @@ fn dispatch(cell: &Arc<Shared>, header: Header, payload: Bytes) -> Result<(), Wo
             call.cancel();
             Ok(())
         }),
-        Kind::Handover | Kind::Ready | Kind::Loaded | Kind::Response | Kind::Log | Kind::Done | Kind::Failed => {
-            Err(WorkerError::Protocol("a frame that is not for a serving cell"))
+        Kind::FetchHead | Kind::FetchData | Kind::FetchCredit | Kind::FetchFailed => {
+            cell.source.fetches.hear(&header, payload)
         }
+        Kind::Fetch
+        | Kind::FetchCancel
+        | Kind::Handover
+        | Kind::Ready
+        | Kind::Loaded
+        | Kind::Response
+        | Kind::Log
+        | Kind::Done
+        | Kind::Failed => Err(WorkerError::Protocol("a frame that is not for a serving cell")),
     }
 }

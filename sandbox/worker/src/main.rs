@@ -10,6 +10,7 @@ mod cell;
 mod channel;
 mod engine;
 mod error;
+mod fetch;
 mod limiter;
 mod meter;
 #[path = "../../profile.rs"]

@@ -1,9 +1,11 @@
-//! `wasi:http/outgoing-handler`: linked, so that guests which import it load, and denied.
+//! `wasi:http/outgoing-handler`: every request to the outside is handed to the gateway, which decides on it.
 //!
 //! The one choke point for egress of any kind. Must never open a connection itself: a cell has no network.
 
 use std::sync::Arc;
 
+use cofferdam_model::frame::FetchHead;
+use http::uri::Scheme;
 use http::{HeaderName, Request, Response, header};
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler;
@@ -13,14 +15,20 @@ use wasmtime_wasi_http::{
 
 use super::Host;
 use super::http_in::is_hop_by_hop;
+use crate::channel::Outbox;
+use crate::fetch::{Fetches, fetch};
 
 /// Writes to a body that may wait for the call's task to pick them up.
 const BODY_CHUNKS: usize = 4;
 /// Bytes of one such write.
 const BODY_CHUNK_BYTES: usize = 16 * 1024;
 
-/// Hooks of a guest that may not call out.
-pub(super) struct Egress;
+/// The way out of one call.
+pub(super) struct Egress {
+    pub(super) call: u32,
+    pub(super) fetches: Arc<Fetches>,
+    pub(super) outbox: Arc<Outbox>,
+}
 
 type Later<T> = Box<dyn Future<Output = Result<T, Error>> + Send>;
 
@@ -44,11 +52,28 @@ impl WasiHttpHooks for Egress {
 
     fn send_request(
         &mut self,
-        _: Request<WasiBody>,
-        _: Option<RequestOptions>,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
         _: Later<()>,
     ) -> Later<(Response<WasiBody>, Later<()>)> {
-        Box::new(std::future::ready(Err(Error::HttpRequestDenied)))
+        let (mut parts, body) = request.into_parts();
+        // The gateway writes it, from the authority it has checked.
+        parts.headers.remove(header::HOST);
+        let options = options.unwrap_or_default();
+        let head = FetchHead {
+            call: self.call,
+            method: parts.method,
+            tls: parts.uri.scheme() != Some(&Scheme::HTTP),
+            authority: parts.uri.authority().map_or_else(String::new, ToString::to_string),
+            target: parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
+            patience: [options.connect_timeout, options.first_byte_timeout, options.between_bytes_timeout],
+            headers: parts.headers,
+        };
+        let (fetches, outbox) = (self.fetches.clone(), self.outbox.clone());
+        Box::new(async move {
+            let (answer, rest) = fetch(fetches, outbox, head, body).await?;
+            Ok((answer, Box::new(rest) as Later<()>))
+        })
     }
 
     fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {

@@ -23,6 +23,7 @@ pub(crate) use self::env::Exited;
 pub(crate) use self::http_in::is_hop_by_hop;
 pub(crate) use self::log::{STDERR, write_piece};
 use crate::channel::Outbox;
+use crate::fetch::Fetches;
 use crate::limiter::Limiter;
 use crate::state::CallState;
 
@@ -32,7 +33,7 @@ type Link = fn(&mut Linker<Host>) -> wasmtime::Result<()>;
 const REACHABLE: &[(&str, &str, Link)] = &[
     ("wasi:io/{error,poll,streams}", "streams and waiting, over what the entries below hand out", io),
     ("wasi:http/types", "the one request of this call and its answer", http_in::link),
-    ("wasi:http/outgoing-handler", "nothing: every request is denied", http_out::link),
+    ("wasi:http/outgoing-handler", "requests the gateway makes in its stead, where rules allow them", http_out::link),
     ("wasi:cli/{environment,exit}", "the function's own environment; the end of the call", env::link),
     ("wasi:clocks/{wall-clock,monotonic-clock}", "time in steps of 1 ms, and waiting", clock::link),
     ("wasi:random/{random,insecure,insecure-seed}", "random bytes, at most 1 MiB at a time", random::link),
@@ -57,13 +58,16 @@ pub(crate) struct Source {
     pub(crate) random: Arc<dyn Random>,
     /// Where log frames go.
     pub(crate) outbox: Arc<Outbox>,
+    /// Requests to the outside that are under way.
+    pub(crate) fetches: Arc<Fetches>,
     sockets: denied::NoSockets,
 }
 
 impl Source {
     /// Gathers it.
     pub(crate) fn new(env: Env, clock: Arc<dyn Clock>, random: Arc<dyn Random>, outbox: Arc<Outbox>) -> Self {
-        Self { env: Arc::new(env), clock, random, outbox, sockets: denied::NoSockets::default() }
+        let (fetches, sockets) = Default::default();
+        Self { env: Arc::new(env), clock, random, outbox, fetches, sockets }
     }
 }
 
@@ -96,7 +100,11 @@ impl Host {
             table,
             limiter: Limiter::new(state.limits.memory_bytes, state.memory.clone()),
             http: http_in::context(),
-            egress: http_out::Egress,
+            egress: http_out::Egress {
+                call: state.number,
+                fetches: source.fetches.clone(),
+                outbox: source.outbox.clone(),
+            },
             env: env::Environment(source.env.clone()),
             clock: clock::Coarse(source.clock.clone()),
             random: random::Bounded(source.random.clone()),
