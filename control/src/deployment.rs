@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::apply::Change;
+use crate::egress::check_egress;
 use crate::error::ControlError;
 use crate::snapshot::{FunctionEntry, TenantEntry};
 use crate::store::SecretRow;
@@ -49,7 +50,9 @@ impl Change<'_> {
         let version = row.generation;
         let place = Place { tenant: &state.tenant.id, function: &row.id, name, version };
         let sealed = self.means.vault.seal(&state.keys, place, value, self.means.random)?;
-        let declared = row.settings.secrets.iter().any(|secret| secret == name);
+        let injected = row.settings.egress.iter().filter_map(|rule| rule.credential.as_ref());
+        let mut declared = row.settings.secrets.iter().chain(injected.map(|credential| &credential.secret));
+        let declared = declared.any(|secret| secret == name);
         self.tx.put_function(&row)?;
         self.tx.put_secret(&SecretRow {
             function: row.id.clone(),
@@ -75,7 +78,10 @@ impl Change<'_> {
 
 /// Names and ages of a function's secrets; those that are declared and not set have no version.
 pub(crate) fn list_secrets(function: &FunctionEntry) -> Value {
-    let declared = &function.settings.secrets;
+    let injected = function.settings.egress.iter().filter_map(|rule| rule.credential.as_ref());
+    let mut declared = function.settings.secrets.clone();
+    declared.extend(injected.map(|credential| credential.secret.clone()));
+    declared.dedup();
     let set = function.secrets.iter().map(|secret| {
         json!({
             "name": secret.name,
@@ -108,7 +114,7 @@ pub(crate) fn unseal(vault: &Vault, tenant: &TenantEntry, function: &FunctionEnt
 }
 
 /// Moves plaintext on as text without leaving a copy behind.
-fn text(opened: &mut Zeroizing<Vec<u8>>) -> Result<String, ControlError> {
+pub(crate) fn text(opened: &mut Zeroizing<Vec<u8>>) -> Result<String, ControlError> {
     String::from_utf8(std::mem::take(&mut **opened)).map_err(|error| {
         error.into_bytes().zeroize();
         ControlError::Damaged { what: "a secret is not text".into() }
@@ -161,6 +167,7 @@ pub(crate) fn check_settings(
             return Err(ControlError::invalid("secret", name, "it is listed twice"));
         }
     }
+    check_egress(settings)?;
     let sealed = secrets.iter().map(|secret| sealed_bytes(secret)).sum::<usize>();
     check_env_bytes(function, plain_bytes(settings) + sealed)
 }
@@ -176,6 +183,8 @@ fn check_limits(limits: &FunctionLimits, ceiling: &FunctionLimits) -> Result<(),
         ("response_header_bytes", limits.response_header_bytes.into(), ceiling.response_header_bytes.into(), 256),
         ("log_bytes", limits.log_bytes, ceiling.log_bytes, 0),
         ("cells", limits.cells.into(), ceiling.cells.into(), 1),
+        ("egress_calls", limits.egress_calls.into(), ceiling.egress_calls.into(), 0),
+        ("egress_bytes", limits.egress_bytes, ceiling.egress_bytes, 0),
     ];
     for (limit, asked, ceiling, floor) in each {
         if asked > ceiling {

@@ -5,6 +5,7 @@
 
 mod apply;
 mod deployment;
+mod egress;
 mod error;
 mod function;
 pub mod issuer;
@@ -33,6 +34,7 @@ use crate::store::{ApiKeyRow, SqliteStore, Store};
 use crate::vault::Vault;
 
 pub use deployment::check_settings_alone as check_settings;
+pub use egress::Egress;
 pub use error::{ControlError, VaultError};
 pub use keyfile::{create as create_private, fresh as fresh_key, load as load_key, private_dir};
 pub use route::{check_spec as check_route, conflict as routes_conflict};
@@ -162,6 +164,14 @@ impl Control {
         let entry = snapshot.tenant(&function.tenant()).zip(snapshot.function_by_id(function));
         let (tenant, function) = entry.ok_or_else(|| ControlError::not_found("function", function.as_str()))?;
         deployment::unseal(&self.vault, tenant, function)
+    }
+
+    /// A function's egress rules, with what they put in, in plaintext.
+    pub fn egress(&self, function: &FunctionId) -> Result<Egress, ControlError> {
+        let snapshot = self.snapshot.load();
+        let entry = snapshot.tenant(&function.tenant()).zip(snapshot.function_by_id(function));
+        let (tenant, function) = entry.ok_or_else(|| ControlError::not_found("function", function.as_str()))?;
+        egress::open(&self.vault, tenant, function)
     }
 
     /// The key by which API keys are recognised, for `authz::Identities`.

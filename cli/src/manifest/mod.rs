@@ -3,6 +3,7 @@
 //! Owns the manifest's meaning and every check that needs no server: what is wrong is said with file, line, column
 //! and what to write instead. Must never upload or change anything.
 
+mod egress;
 mod reader;
 pub(crate) mod units;
 
@@ -27,6 +28,9 @@ const COMPONENT_BYTES: u64 = 64 * 1024 * 1024;
 const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 /// How a core module begins.
 const MODULE: [u8; 8] = *b"\0asm\x01\0\0\0";
+
+/// Gives the content of a file the manifest names.
+type Opener<'a> = &'a dyn Fn(&Path) -> std::io::Result<Vec<u8>>;
 
 /// An app, checked as far as it can be without a server.
 #[derive(Debug)]
@@ -65,7 +69,7 @@ impl Manifest {
     }
 
     /// Reads a text; `open` gives the files it names.
-    fn parse(text: &str, open: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>) -> Result<Self, Wrong> {
+    fn parse(text: &str, open: Opener<'_>) -> Result<Self, Wrong> {
         let document = toml_edit::Document::parse(text).map_err(|error| {
             let message = error.message().trim().replace('\n', ", ");
             Wrong::new(error.span().unwrap_or(0..0), message, "see https://toml.io for how TOML is written")
@@ -97,13 +101,9 @@ impl Manifest {
     }
 }
 
-fn function(
-    name: Spanned<String>,
-    table: Table<'_>,
-    open: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
-) -> Result<Function, Wrong> {
+fn function(name: Spanned<String>, table: Table<'_>, open: Opener<'_>) -> Result<Function, Wrong> {
     let name = self::name(name)?;
-    table.only(&["source", "limits", "recycle", "env", "secrets"])?;
+    table.only(&["source", "limits", "recycle", "env", "secrets", "egress"])?;
     let source = table.need_table("source")?;
     source.only(&["path"])?;
     let path = source.need_text("path")?;
@@ -133,11 +133,12 @@ fn function(
         }
         settings.secrets.push(secret.value);
     }
+    egress::read(table.tables("egress")?, &mut settings, &name.value, open)?;
     check_settings(&name.value, &settings).map_err(|error| refused(table.span, &error))?;
     Ok(Function { name: name.value, settings, component })
 }
 
-fn component(path: &Spanned<String>, open: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>) -> Result<Vec<u8>, Wrong> {
+fn component(path: &Spanned<String>, open: Opener<'_>) -> Result<Vec<u8>, Wrong> {
     let wrong = |message: String, remedy: &str| Err(Wrong::new(path.span.clone(), message, remedy));
     let bytes = match open(Path::new(&path.value)) {
         Ok(bytes) => bytes,
@@ -158,7 +159,8 @@ fn component(path: &Spanned<String>, open: &dyn Fn(&Path) -> std::io::Result<Vec
 }
 
 fn read_limits(table: Table<'_>, settings: &mut FunctionSettings) -> Result<(), Wrong> {
-    table.only(&["memory", "cpu", "wall", "concurrency", "cells", "request", "response", "response_headers", "log"])?;
+    let streams = ["request", "response", "response_headers", "log", "egress_calls", "egress"];
+    table.only(&[&["memory", "cpu", "wall", "concurrency", "cells"][..], &streams].concat())?;
     let limits = &mut settings.limits;
     let size = |key| -> Result<Option<u64>, Wrong> {
         let given = table.text(key)?;
@@ -182,6 +184,8 @@ fn read_limits(table: Table<'_>, settings: &mut FunctionSettings) -> Result<(), 
     limits.response_bytes = size("response")?.unwrap_or(limits.response_bytes);
     limits.response_header_bytes = size("response_headers")?.map_or(limits.response_header_bytes, small);
     limits.log_bytes = size("log")?.unwrap_or(limits.log_bytes);
+    limits.egress_calls = count("egress_calls")?.unwrap_or(limits.egress_calls);
+    limits.egress_bytes = size("egress")?.unwrap_or(limits.egress_bytes);
     Ok(())
 }
 
@@ -268,7 +272,7 @@ fn rate(table: Table<'_>) -> Result<Spanned<Rate>, Wrong> {
     Ok(Spanned { value, span: table.span })
 }
 
-fn policies(table: Table<'_>, open: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>) -> Result<Vec<Policy>, Wrong> {
+fn policies(table: Table<'_>, open: Opener<'_>) -> Result<Vec<Policy>, Wrong> {
     table.only(&["files"])?;
     let mut policies: Vec<Policy> = Vec::new();
     for file in table.texts("files")? {

@@ -193,3 +193,33 @@ fn files_are_looked_for_beside_the_manifest() {
     let manifest = Manifest::load(&dir.path().join("app.toml")).unwrap();
     assert_eq!(manifest.functions[0].component, COMPONENT);
 }
+
+#[test]
+fn egress_rules_are_read_and_refused_at_their_place() {
+    let rule = |body: &str| format!("{HEAD}{FUNCTION}secrets = [\"TOKEN\"]\n[[functions.api.egress]]\n{body}\n");
+    let manifest = Manifest::parse(
+        &rule("host = \"*.example.com\"\nport = 8443\nmethods = [\"GET\"]\ncredential = { header = \"x-key\", secret = \"API_KEY\" }"),
+        &files,
+    )
+    .unwrap();
+    let read = &manifest.functions[0].settings.egress[0];
+    assert_eq!(read.to_string(), "https://*.example.com:8443");
+    assert_eq!(read.credential.as_ref().map(|credential| credential.secret.as_str()), Some("API_KEY"));
+    let plain = Manifest::parse(&rule("host = \"a.example\"\ntls = false"), &files).unwrap();
+    assert_eq!(plain.functions[0].settings.egress[0].port, 80);
+    for (body, line, part) in [
+        ("host = \"https://a.example\"", 9, "the host is not valid"),
+        ("host = \"a.example\"\nport = 70000", 10, "the port is not valid"),
+        ("host = \"a.example\"\nmethods = [\"CONNECT\"]", 8, "egress rule `https://a.example:443`"),
+        ("host = \"a.example\"\nca = \"no.pem\"", 10, "the file of certificate authorities"),
+        ("host = \"a.example\"\ntls = false\ncredential = { header = \"x\", secret = \"S\" }", 8, "egress rule"),
+        ("host = \"*\"\ncredential = { header = \"x\", secret = \"S\" }", 8, "egress rule"),
+        ("host = \"a.example\"\ncredential = { header = \"host\", secret = \"S\" }", 8, "egress rule"),
+        ("host = \"a.example\"\ncredential = { header = \"x-key\", secret = \"TOKEN\" }", 8, "egress rule"),
+        ("hosts = \"a.example\"", 9, "unknown key `hosts`"),
+    ] {
+        let wrong = wrong(&rule(body));
+        assert_eq!(wrong.0, line, "{body}: {wrong:?}");
+        assert!(wrong.2.contains(part), "{body}: {wrong:?}");
+    }
+}
