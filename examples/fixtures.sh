@@ -27,7 +27,7 @@ find "$FIXTURES" -mindepth 2 -maxdepth 2 -name 'hello-*.wasm' -mtime +7 -delete
 if [ "${1:-}" = --reproduce ]; then
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
-  for name in whoami hello-c faults; do
+  for name in whoami hello-c faults fetch; do
     "$HERE/$name/build.sh" "$work/$name.wasm"
     cmp "$work/$name.wasm" "$HERE/$name/$name.wasm"
   done

@@ -1,5 +1,7 @@
 //! The channel against a scripted cell at the other end of a real socket pair.
 
+mod fetch;
+
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -55,16 +57,15 @@ struct Rig {
 }
 
 fn rig() -> Rig {
+    rig_with(Arc::new(NoOutlet))
+}
+
+fn rig_with(outlet: Arc<dyn Outlet>) -> Rig {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let clock = Arc::new(ManualClock::at(UnixNanos(0)));
     let lines = Arc::new(Mutex::new(Vec::new()));
     let sink = lines.clone();
-    let channel = Channel::start(
-        ours,
-        clock.clone(),
-        Arc::new(move |more| sink.lock().unwrap().extend(more)),
-        Arc::new(NoOutlet),
-    );
+    let channel = Channel::start(ours, clock.clone(), Arc::new(move |more| sink.lock().unwrap().extend(more)), outlet);
     Rig { channel, peer: Peer(theirs), clock, lines }
 }
 

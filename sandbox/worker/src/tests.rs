@@ -2,6 +2,7 @@
 //!
 //! Owns the other end of the protocol, written to be as pedantic as the gateway. Confinement is the jail's to test.
 
+mod fetch;
 mod gateway;
 
 use cofferdam_model::facts::Ending;

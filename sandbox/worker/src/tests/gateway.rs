@@ -23,6 +23,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use crate::{cell, profile};
 
 pub(super) const HELLO: &str = "hello-c/hello-c.wasm";
+pub(super) const FETCH: &str = "fetch/fetch.wasm";
 pub(super) const FAULTS: &str = "faults/faults.wasm";
 pub(super) const WHOAMI: &str = "whoami/whoami.wasm";
 
@@ -64,6 +65,10 @@ pub(super) struct Gateway {
     cell: JoinHandle<Result<(), String>>,
     calls: HashMap<u32, Call>,
     next: u32,
+    /// Requests to the outside, in the order they were asked for: number, head, body and whether that has ended.
+    pub(super) fetches: Vec<(u32, FetchHead, Vec<u8>, bool)>,
+    /// Requests to the outside nobody waits for any more.
+    pub(super) cancelled: Vec<u32>,
 }
 
 /// An artifact of a guest, compiled once per test run.
@@ -125,7 +130,7 @@ impl Gateway {
         hand_over(&socket, &artifact(guest), limits, env);
         let (loaded, reason) = read_frame(&mut socket).unwrap();
         assert_eq!(loaded.kind, Kind::Loaded, "{reason:?}");
-        Self { socket, cell, calls: HashMap::new(), next: 1 }
+        Self { socket, cell, calls: HashMap::new(), next: 1, fetches: Vec::new(), cancelled: Vec::new() }
     }
 
     /// Hands over a spoilt artifact; the reason the cell gives.
@@ -198,6 +203,23 @@ impl Gateway {
         self.calls[&call].done.is_some()
     }
 
+    /// Reads frames until a request to the outside is there with all of its body.
+    pub(super) fn fetched(&mut self) -> (u32, FetchHead, Vec<u8>) {
+        while !self.fetches.first().is_some_and(|fetch| fetch.3) {
+            self.take_frame();
+        }
+        let (number, head, body, _) = self.fetches.remove(0);
+        (number, head, body)
+    }
+
+    /// Reads frames until a request to the outside is cancelled.
+    pub(super) fn cancellation(&mut self) -> u32 {
+        while self.cancelled.is_empty() {
+            self.take_frame();
+        }
+        self.cancelled.remove(0)
+    }
+
     /// Reads frames until the call is over.
     pub(super) fn finish(&mut self, call: u32) -> Outcome {
         while !self.is_over(call) {
@@ -217,6 +239,21 @@ impl Gateway {
 
     fn take_frame(&mut self) {
         let (header, payload) = read_frame(&mut self.socket).expect("the cell has ended");
+        match header.kind {
+            Kind::Fetch => {
+                let head = decode_fetch(payload).unwrap();
+                return self.fetches.push((header.call, head, Vec::new(), header.end));
+            }
+            Kind::FetchData => {
+                let fetch = self.fetches.iter_mut().find(|fetch| fetch.0 == header.call).unwrap();
+                fetch.2.extend_from_slice(&payload);
+                fetch.3 = header.end;
+                return;
+            }
+            Kind::FetchCredit => return,
+            Kind::FetchCancel => return self.cancelled.push(header.call),
+            _ => {}
+        }
         let call = self.calls.get_mut(&header.call).expect("a frame of a call that is over");
         assert!(call.done.is_none(), "a frame after the end");
         match header.kind {
