@@ -44,7 +44,7 @@ fixtures:
 
 # Figures, never judged by a test: machines differ and are shared.
 bench: build
-	COFFERDAM_BIN_DIR=$(abspath $(BIN)) $(CARGO) bench --locked -p cofferdam-tests --bench node
+	COFFERDAM_BIN_DIR=$(abspath $(BIN)) $(CARGO) bench --locked -p cofferdam-tests --bench node -- $(ONLY)
 
 clean:
 	$(CARGO) clean

@@ -9,6 +9,6 @@ pub mod node;
 pub mod processes;
 pub mod scene;
 
-pub use client::{Answer, Client};
+pub use client::{Answer, Broken, Client};
 pub use node::{Node, Site};
 pub use scene::Scene;

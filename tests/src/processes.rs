@@ -35,6 +35,18 @@ pub fn cpu_ticks(pid: u32) -> u64 {
     stat(pid).map_or(0, |fields| field(&fields, 11) + field(&fields, 12))
 }
 
+/// CPU time of a process and of everything below it, in clock ticks: hundredths of a second on every Linux we support.
+pub fn tree_ticks(root: u32) -> u64 {
+    below(root).into_iter().map(cpu_ticks).sum::<u64>() + cpu_ticks(root)
+}
+
+/// Memory of a process in KiB, with each shared page divided among those that share it.
+pub fn proportional_kib(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
 /// Resident memory of a process in KiB.
 pub fn resident_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

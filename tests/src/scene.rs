@@ -29,7 +29,12 @@ pub struct Scene {
 impl Scene {
     /// Two tenants, `acme` and `globex`, deployed.
     pub fn new() -> Result<Self, Broken> {
-        let scene = Self::bare()?;
+        Self::with_config(LIMITS)
+    }
+
+    /// The same with this added to the node's configuration, and no limit raised.
+    pub fn with_config(config: &str) -> Result<Self, Broken> {
+        let scene = Self::bare_with(config)?;
         for tenant in ["acme", "globex"] {
             scene.node.run(&scene.site, &["tenant", "create", tenant])?;
             let manifest = root().join(format!("tests/scene/{tenant}.toml"));
@@ -40,10 +45,14 @@ impl Scene {
 
     /// A node on which nothing exists yet.
     pub fn bare() -> Result<Self, Broken> {
+        Self::bare_with(LIMITS)
+    }
+
+    fn bare_with(more: &str) -> Result<Self, Broken> {
         let site = Site::init()?;
         let config = site.data().join("cofferdam.toml");
         let was = std::fs::read_to_string(&config).unwrap_or_default();
-        std::fs::write(&config, format!("{was}\n{LIMITS}"))?;
+        std::fs::write(&config, format!("{was}\n{more}"))?;
         let node = Node::start(&site)?;
         Ok(Self { site, node })
     }

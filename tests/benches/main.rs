@@ -1,0 +1,30 @@
+//! `make bench`: what a call costs with everything on, measured on real nodes over real TLS.
+//!
+//! Owns the order and the tables of the README and of closing notes. Ratios of one run on one machine are what counts.
+//! `make bench ONLY=cells` measures one part: `load`, `cells`, `neighbour` or `peer`.
+
+mod cells;
+mod load;
+mod neighbour;
+mod peer;
+mod times;
+
+#[tokio::main]
+async fn main() {
+    times::stand_aside();
+    // Cargo adds arguments of its own, which all begin with a dash.
+    let only: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |part: &str| only.is_empty() || only.iter().any(|asked| asked == part);
+    if wanted("load") {
+        load::run().await;
+    }
+    if wanted("cells") {
+        cells::run().await;
+    }
+    if wanted("neighbour") {
+        neighbour::run().await;
+    }
+    if wanted("peer") {
+        peer::run().await;
+    }
+}
