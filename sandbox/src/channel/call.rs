@@ -22,6 +22,9 @@ use crate::logs::{Assembler, Line};
 /// Body taken by the client but not yet granted to the cell again, before it is worth a frame.
 const GRANT_AT: u32 = INITIAL_CREDIT / 4;
 
+/// Byte-microseconds of one KiB held for one millisecond.
+const BYTE_US_PER_KIB_MS: u64 = 1024 * 1000;
+
 /// What a call is opened with.
 pub(crate) struct Ticket {
     /// Id of the request, for its log lines.
@@ -262,6 +265,7 @@ impl Call {
     fn usage(&self, reported: &Usage, at: Duration) -> Usage {
         let wall_us = u64::try_from(at.saturating_sub(self.started).as_micros()).unwrap_or(u64::MAX);
         let (egress_calls, egress_bytes_out, egress_bytes_in) = self.egress.used();
+        let most_held = self.limits.memory_bytes.saturating_mul(wall_us).div_ceil(BYTE_US_PER_KIB_MS);
         Usage {
             // A cell has one thread, so it cannot have used more than passed.
             cpu_us: reported.cpu_us.min(wall_us),
@@ -273,7 +277,8 @@ impl Call {
             egress_calls,
             egress_bytes_out,
             egress_bytes_in,
-            ..Usage::default()
+            // Nor held more than it may, for longer than it ran.
+            memory_kib_ms: reported.memory_kib_ms.min(most_held),
         }
     }
 

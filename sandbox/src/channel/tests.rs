@@ -20,7 +20,7 @@ const USAGE: Usage = Usage {
     cpu_us: 7,
     wall_us: 99_999_999,
     memory_bytes: u64::MAX,
-    memory_kib_ms: 0,
+    memory_kib_ms: u64::MAX,
     bytes_in: 9,
     bytes_out: 9,
     log_bytes: 9,
@@ -142,7 +142,8 @@ async fn a_small_answer_is_there_in_one_wake() {
     assert_eq!(ending, Ending::Answered);
     // Bytes and wall time are the gateway's own counts; the rest is cut to what is possible.
     let memory_bytes = FunctionLimits::default().memory_bytes;
-    assert_eq!(usage, Usage { cpu_us: 7, wall_us: 50, memory_bytes, bytes_out: 5, ..Usage::default() });
+    let memory_kib_ms = (memory_bytes * 50).div_ceil(1024 * 1000);
+    assert_eq!(usage, Usage { cpu_us: 7, wall_us: 50, memory_bytes, memory_kib_ms, bytes_out: 5, ..Usage::default() });
 }
 
 #[tokio::test]

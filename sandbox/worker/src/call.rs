@@ -54,6 +54,7 @@ pub(crate) async fn run(cell: Arc<Shared>, state: Arc<CallState>, head: RequestH
         bytes_in: state.received(),
         bytes_out: exchange.answer.as_ref().map_or(0, Answer::sent),
         log_bytes: state.logged(),
+        memory_kib_ms: state.memory.held_kib_ms(),
         ..Usage::default()
     };
     cell.forget(state.number);

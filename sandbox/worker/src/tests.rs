@@ -27,6 +27,8 @@ fn a_call_is_answered_and_accounted_for() {
     assert!(end.complete);
     assert_eq!(end.usage.bytes_out, 13);
     assert!(end.usage.cpu_us > 0 && end.usage.memory_bytes >= 65_536, "{:?}", end.usage);
+    let most = end.usage.memory_bytes.saturating_mul(end.usage.wall_us + 1).div_ceil(1024 * 1000);
+    assert!((1..=most).contains(&end.usage.memory_kib_ms), "{:?}", end.usage);
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl Host {
         table.set_max_capacity(HANDLES);
         Self {
             table,
-            limiter: Limiter::new(state.limits.memory_bytes, state.memory.clone()),
+            limiter: Limiter::new(state.limits.memory_bytes, source.clock.clone(), state.memory.clone()),
             http: http_in::context(),
             egress: http_out::Egress {
                 call: state.number,
