@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -187,6 +188,8 @@ impl Committer<'_> {
                     return Err(failure);
                 }
             };
+            // Before anyone is told: whoever was answered finds his record when he follows the log.
+            self.shared.durable.store(self.appender.tree.size(), Ordering::Release);
             let mut counted = 0;
             for (index, pending) in (first..).zip(rest.by_ref().take(written)) {
                 counted += usize::from(pending.counted);

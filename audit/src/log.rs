@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -102,6 +103,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) rollup: Mutex<Rollup>,
+    /// Records that are durable.
+    pub(crate) durable: AtomicU64,
 }
 
 struct Handle {
@@ -130,7 +133,8 @@ impl Log {
         let (appender, notary, opened) = recover(storage, &config, signer, &*clock, &*random)?;
         let queue = Queue::new(config.queue_records);
         let rollup = Mutex::new(Rollup::new(clock.now()));
-        let shared = Arc::new(Shared { config, queue, clock, random, rollup });
+        let durable = AtomicU64::new(opened.records);
+        let shared = Arc::new(Shared { config, queue, clock, random, rollup, durable });
         let thread = commit::start(shared.clone(), appender, notary)
             .map_err(AuditError::file("start a thread for", &shared.config.dir))?;
         Ok((Self { handle: Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) }) }, opened))
@@ -163,6 +167,16 @@ impl Log {
     /// Records something that is no call, and gives its index once it is durable.
     pub async fn note(&self, note: Note) -> Result<u64, AuditError> {
         self.shared().durable(|stamp| record::note(stamp, &note)).await
+    }
+
+    /// Where it is.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        &self.shared().config.dir
+    }
+
+    /// Number of records that are durable: those of a lower index will be there whatever happens.
+    pub fn records(&self) -> u64 {
+        self.shared().durable.load(Ordering::Acquire)
     }
 
     /// Whether the log takes records.

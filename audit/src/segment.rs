@@ -308,6 +308,11 @@ impl SegmentReader {
         Ok(rest)
     }
 
+    /// Has the next step look at the file itself again, which may have grown since.
+    pub(crate) fn look_again(&mut self) -> io::Result<()> {
+        self.input.seek(SeekFrom::Start(self.offset)).map(|_| ())
+    }
+
     /// Appends up to `bytes` bytes to the buffer.
     fn fill(&mut self, bytes: usize) -> io::Result<()> {
         self.input.by_ref().take(bytes as u64).read_to_end(&mut self.buffer).map(|_| ())

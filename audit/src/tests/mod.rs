@@ -6,6 +6,7 @@ mod concurrency;
 mod crash;
 mod disk;
 mod faults;
+mod follow;
 mod lifecycle;
 mod tamper;
 

@@ -1,0 +1,200 @@
+//! Reading the log while it grows: from one index on, again and again, each record once and in order.
+//!
+//! Owns the place reached. What is derived from the log (sums, indexes) is made of what comes out here, so that it can be
+//! made anew. Must never show a record that is not durable, and never write.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::PathBuf;
+
+use cofferdam_model::{Ending, UnixNanos, Usage};
+use serde::Deserialize;
+
+use crate::error::{AuditError, VerifyError};
+use crate::log::Log;
+use crate::query::segments;
+use crate::segment::{self, SegmentReader, Step};
+use crate::tree::leaf_hash;
+
+/// What those who derive something from records look at. Kinds without a field have `None` there.
+#[derive(Debug, Clone)]
+pub struct Followed<'a> {
+    /// Index of the record.
+    pub index: u64,
+    /// When it was made.
+    pub at: UnixNanos,
+    /// Its kind.
+    pub kind: Cow<'a, str>,
+    /// Request it is about.
+    pub request: Option<Cow<'a, str>>,
+    /// Tenant it happened in.
+    pub tenant: Option<Cow<'a, str>>,
+    /// Action.
+    pub action: Option<Cow<'a, str>>,
+    /// Resource.
+    pub resource: Option<Cow<'a, str>>,
+    /// How the decision came out.
+    pub decision: Option<Cow<'a, str>>,
+    /// Whether the answer follows in a stream, with a closing record.
+    pub streamed: bool,
+    /// How the call ended.
+    pub ending: Option<Ending>,
+    /// What it used.
+    pub usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    at: u64,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    request: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    tenant: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    action: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    resource: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    decision: Option<Decision<'a>>,
+    #[serde(default)]
+    streamed: bool,
+    #[serde(default)]
+    ending: Option<Cow<'a, str>>,
+    #[serde(default)]
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Decision<'a> {
+    #[serde(borrow)]
+    outcome: Cow<'a, str>,
+}
+
+impl<'a> Followed<'a> {
+    /// Reads a record. A kind of ending that this release does not know is none.
+    fn read(index: u64, record: &'a [u8]) -> Option<Self> {
+        let fields: Fields<'a> = serde_json::from_slice(record).ok()?;
+        let ending = fields.ending.and_then(|name| Ending::ALL.iter().find(|ending| ending.as_str() == name).copied());
+        Some(Self {
+            index,
+            at: UnixNanos(fields.at),
+            kind: fields.kind,
+            request: fields.request,
+            tenant: fields.tenant,
+            action: fields.action,
+            resource: fields.resource,
+            decision: fields.decision.map(|decision| decision.outcome),
+            streamed: fields.streamed,
+            ending,
+            usage: fields.usage,
+        })
+    }
+}
+
+/// A reader of a log that this process has open.
+pub struct Follower {
+    log: Log,
+    dir: PathBuf,
+    next: u64,
+    segment: Option<(u64, SegmentReader)>,
+    /// Leaf hash of the record before `next`, where it was read.
+    leaf: Option<[u8; 32]>,
+}
+
+impl Follower {
+    /// Will begin with the record of index `from`. Reads nothing yet.
+    pub fn new(log: &Log, from: u64) -> Self {
+        Self { log: log.clone(), dir: log.dir().to_owned(), next: from, segment: None, leaf: None }
+    }
+
+    /// Index of the record that comes next.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Leaf hash of the record that came last: what tells this log from another of the same length.
+    pub fn leaf(&self) -> Option<[u8; 32]> {
+        self.leaf
+    }
+
+    /// Shows the next `most` durable records, fewer where there are not as many, and gives how many it showed. Blocks on
+    /// files.
+    pub fn read(&mut self, most: u64, mut show: impl FnMut(Followed<'_>)) -> Result<u64, AuditError> {
+        let until = self.log.records().min(self.next.saturating_add(most));
+        let begun = self.next;
+        if begun >= until {
+            return Ok(0);
+        }
+        if let Some((number, reader)) = &mut self.segment {
+            reader.look_again().map_err(AuditError::file("read", segment::path(&self.dir, *number)))?;
+        }
+        while self.next < until {
+            self.step(&mut show)?;
+        }
+        Ok(self.next - begun)
+    }
+
+    /// Shows the next record, which is durable, or goes on to the segment it is in.
+    fn step(&mut self, show: &mut impl FnMut(Followed<'_>)) -> Result<(), AuditError> {
+        let Some((number, reader)) = &mut self.segment else {
+            let number = self.segment_of(self.next)?;
+            self.segment = Some(self.open(number)?);
+            return Ok(());
+        };
+        let (number, offset) = (*number, reader.offset());
+        match reader.step().map_err(AuditError::file("read", segment::path(&self.dir, number)))? {
+            Step::Frame(frame) if frame.index < self.next => Ok(()),
+            Step::Frame(frame) => {
+                let index = frame.index;
+                match Followed::read(index, frame.record) {
+                    Some(record) => show(record),
+                    None => return Err(self.damaged(number, offset, "it is not a record")),
+                }
+                self.leaf = Some(leaf_hash(frame.record));
+                self.next = index.saturating_add(1);
+                Ok(())
+            }
+            Step::End | Step::Zeros => {
+                self.segment = Some(self.open(number.saturating_add(1))?);
+                Ok(())
+            }
+            Step::Bad(reason) => Err(self.damaged(number, offset, reason)),
+        }
+    }
+
+    /// Number of the last segment that does not begin after `index`.
+    fn segment_of(&self, index: u64) -> Result<u64, AuditError> {
+        let numbers = segments(&self.dir)?;
+        let mut failed = None;
+        let begins_by = |number: &u64| match SegmentReader::claimed(&self.dir, *number) {
+            Ok(header) => header.is_some_and(|header| header.first <= index),
+            Err(error) => {
+                failed = Some((*number, error));
+                false
+            }
+        };
+        let found = numbers.partition_point(begins_by).checked_sub(1).and_then(|at| numbers.get(at));
+        match (failed, found) {
+            (Some((number, error)), _) => Err(AuditError::file("read", segment::path(&self.dir, number))(error)),
+            (None, Some(number)) => Ok(*number),
+            (None, None) => Err(self.damaged(0, 0, "the segment's header is not the one expected")),
+        }
+    }
+
+    fn open(&self, number: u64) -> Result<(u64, SegmentReader), AuditError> {
+        let failed = |error: io::Error| AuditError::file("read", segment::path(&self.dir, number))(error);
+        let header = SegmentReader::claimed(&self.dir, number).map_err(failed)?;
+        let header = header.filter(|header| header.first <= self.next);
+        let unexpected = || self.damaged(number, 0, "the segment's header is not the one expected");
+        let opened = SegmentReader::open(&self.dir, number, header.ok_or_else(unexpected)?).map_err(failed)?;
+        opened.map(|reader| (number, reader)).map_err(|reason| self.damaged(number, 0, reason))
+    }
+
+    fn damaged(&self, number: u64, offset: u64, reason: &'static str) -> AuditError {
+        let file = segment::shown_name(number);
+        let source = Box::new(VerifyError::Segment { record: self.next, file, offset, reason });
+        AuditError::Damaged { dir: self.dir.clone(), source }
+    }
+}
