@@ -58,9 +58,11 @@ enum Command {
     Apply(commands::apply::ApplyArgs),
     /// Call a function by name
     Invoke(commands::function::InvokeArgs),
-    /// Show the newest log lines of a function
+    /// Show log lines of a function, and follow them
     Logs(commands::function::LogsArgs),
-    /// Remove functions
+    /// Say what a tenant's functions used, hour by hour
+    Usage(commands::usage::UsageArgs),
+    /// Remove functions, and forget their old versions
     Function(commands::function::FunctionArgs),
     /// Set, list and remove the secrets of a function
     Secret(commands::secret::SecretArgs),
@@ -132,6 +134,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Apply(args) => commands::apply::run(args, &context),
         Command::Invoke(args) => commands::function::invoke(args, &context),
         Command::Logs(args) => commands::function::logs(args, &context),
+        Command::Usage(args) => commands::usage::run(args, &context, &clock),
         Command::Function(args) => commands::function::function(args, &context),
         Command::Secret(args) => commands::secret::run(args, &context),
         Command::Key(args) => commands::key::run(args, &context),

@@ -130,6 +130,11 @@ impl Failure {
         self
     }
 
+    /// Whether it was the network or the server, so that it may pass.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.kind == Kind::Remote
+    }
+
     /// The exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         self.kind.exit_code()
@@ -186,6 +191,7 @@ impl From<ControlError> for Failure {
             ControlError::Exists { .. }
             | ControlError::RouteConflict { .. }
             | ControlError::HostTaken { .. }
+            | ControlError::StorageFull { .. }
             | ControlError::AlreadyInitialised { .. } => Kind::Conflict,
             ControlError::OperatorsOnly { .. } => Kind::Denied,
             ControlError::Invalid { .. }
@@ -200,6 +206,7 @@ impl From<ControlError> for Failure {
             | ControlError::StoreTooNew { .. }
             | ControlError::Damaged { .. }
             | ControlError::Store(_)
+            | ControlError::Log(_)
             | ControlError::NotAChange { .. } => Kind::Internal,
         };
         let failure = Self::new(kind, chain(&error));

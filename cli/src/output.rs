@@ -30,12 +30,17 @@ impl Output {
 
     /// Writes bytes as they are.
     pub(crate) fn bytes(self, bytes: &[u8]) -> Result<(), Failure> {
+        // Where whoever reads us has seen enough, like `head`, that is fine.
+        self.stream(bytes).map(|_| ())
+    }
+
+    /// Writes bytes as they are; says whether somebody still reads.
+    pub(crate) fn stream(self, bytes: &[u8]) -> Result<bool, Failure> {
         let mut out = std::io::stdout().lock();
         match out.write_all(bytes).and_then(|()| out.flush()) {
-            // Whoever reads us has seen enough, like `head`.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
             Err(error) => Err(Failure::internal(format!("cannot write to standard output: {error}"))),
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
         }
     }
 

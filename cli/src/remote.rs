@@ -110,6 +110,11 @@ impl Remote {
             .map_err(|error| Failure::new(Kind::Remote, format!("the node's answer is not JSON: {error}")))
     }
 
+    /// Does nothing for a while.
+    pub(crate) fn pause(&self, time: Duration) {
+        self.runtime.block_on(tokio::time::sleep(time));
+    }
+
     fn send(&self, method: Method, path: &str, kind: Option<&'static str>, body: Bytes) -> Result<Answer, Failure> {
         let mut headers = HeaderMap::new();
         if let Some(kind) = kind {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::Args;
 use cofferdam_audit::{Log, LogConfig, Note, Signer};
 use cofferdam_authz::{Authorizer, Identities};
-use cofferdam_control::{Control, ControlConfig};
+use cofferdam_control::{Control, ControlConfig, Meter};
 use cofferdam_gateway::client::{HttpsJwks, Trust};
 use cofferdam_gateway::config::ServerConfig;
 use cofferdam_gateway::drain::Drain;
@@ -34,6 +34,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 const ROLLUP_WINDOW: Duration = Duration::from_secs(10);
 /// Time that calls cut by a stop get to record how they ended.
 const SETTLE: Duration = Duration::from_secs(2);
+/// Steps of counting usage for which a stop is held up.
+const STEPS_AT_STOP: usize = 32;
 /// Records that may wait for the disk.
 const QUEUE_RECORDS: usize = 16 * 1024;
 
@@ -87,9 +89,11 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     // The log first: whatever else happens from here on can be recorded.
     let log = open_log(&layout, &config, &clock, &random)?;
     let authorizer = Arc::new(Authorizer::new().map_err(|error| failed("reading the built-in policies", &error))?);
-    let state = ControlConfig { ceiling: config.ceilings.clone(), ..ControlConfig::in_dir(layout.data()) };
+    let (ceiling, tenant_limits) = (config.ceilings.clone(), config.limits.tenant.clone());
+    let state = ControlConfig { ceiling, tenant_limits, ..ControlConfig::in_dir(layout.data()) };
     let control = Control::open(state, authorizer.clone(), clock.clone(), random.clone())
         .map_err(|error| failed("opening the state", &error))?;
+    let control = Arc::new(control);
     let keys = HttpsJwks::new(&Trust::Native).map_err(|error| failed("reading the system's roots", &error))?;
     let pepper = control.pepper().map_err(|error| failed("reading the key of API keys", &error))?;
     let identities = Identities::new(config.issuers.clone(), pepper, Arc::new(keys), clock.clone())
@@ -97,6 +101,9 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let sandbox = Sandbox::start(sandbox_config(&layout, &config)?, clock.clone(), random.clone())
         .await
         .map_err(|error| failed("starting the sandbox", &error))?;
+
+    tidy(&sandbox, control.clone()).await?;
+    let meter = Arc::new(Meter::new(control.clone(), log.clone()));
 
     // The door last, and opened only once the start is in the log.
     let listener = bind(&layout, &config).await?;
@@ -107,7 +114,8 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         log: log.clone(),
         identities,
         authorizer,
-        live: Live::new(Arc::new(control)),
+        live: Live::new(control),
+        meter: meter.clone(),
         sandbox: sandbox.clone(),
         drain: drain.clone(),
         clock,
@@ -120,12 +128,49 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     announce(&listener.addresses(), json);
     tracing::info!(detail, "serving");
+    let counting = tokio::spawn(keep_counting(meter.clone(), Duration::from_millis(config.usage.every_ms)));
     let mut serving = tokio::spawn(listener.serve(Arc::new(node), drain.clone()));
     let reason = tokio::select! {
         reason = signals.told_to_stop() => reason,
         _ = &mut serving => "listening ended",
     };
-    stop(reason, &drain, &config, serving, &sandbox, &log).await
+    stop(reason, &drain, &config, serving, &sandbox, &log).await?;
+    // What the log holds is final now; what is not counted here is at the next start.
+    counting.abort();
+    count(&meter, STEPS_AT_STOP).await;
+    Ok(())
+}
+
+/// Deletes components that were left behind by whatever ended the node before.
+async fn tidy(sandbox: &Sandbox, control: Arc<Control>) -> Result<(), Failure> {
+    let (sandbox, referenced) = (sandbox.clone(), move || control.components().ok());
+    let collected = tokio::task::spawn_blocking(move || sandbox.collect(referenced)).await;
+    match collected {
+        Ok(Err(error)) => Err(failed("tidying the store of components", &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Counts what comes into the log into the sums of usage, again and again.
+async fn keep_counting(meter: Arc<Meter>, every: Duration) {
+    loop {
+        // A few steps at a time, so that a stop never waits for all that there may be.
+        while count(&meter, STEPS_AT_STOP).await > 0 {}
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// Counts, and gives how many records are left that can be counted now.
+async fn count(meter: &Arc<Meter>, steps: usize) -> u64 {
+    let meter = meter.clone();
+    match tokio::task::spawn_blocking(move || meter.catch_up(steps)).await {
+        Ok(Ok(left)) => left,
+        Ok(Err(error)) => {
+            tracing::warn!(error = chain(&error), "usage could not be counted; it will be tried again");
+            0
+        }
+        Err(_) => 0,
+    }
 }
 
 fn open_log(

@@ -9,7 +9,7 @@ use cofferdam_audit::Recorded;
 use cofferdam_authz::Permit;
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::operation::FunctionRef;
-use cofferdam_model::{FunctionLimits, Manage, Operation, Random, TenantId, UnixNanos};
+use cofferdam_model::{FunctionLimits, Manage, Operation, Random, TenantId, TenantLimits, UnixNanos};
 use serde_json::{Value, json};
 
 use crate::Control;
@@ -18,6 +18,7 @@ use crate::error::ControlError;
 use crate::snapshot::{FunctionEntry, Snapshot, TenantEntry, compile};
 use crate::store::{self, TenantState, Transaction};
 use crate::tenant::{Done, describe_key};
+use crate::usage;
 use crate::vault::Vault;
 
 /// What a change needs besides the store.
@@ -27,6 +28,7 @@ pub(crate) struct Means<'a> {
     pub(crate) random: &'a dyn Random,
     pub(crate) now: UnixNanos,
     pub(crate) ceiling: &'a FunctionLimits,
+    pub(crate) limits: &'a TenantLimits,
 }
 
 /// A change under way.
@@ -49,6 +51,7 @@ impl Control {
             | Manage::ListSecrets { .. }
             | Manage::ListKeys { .. }
             | Manage::ReadLogs { .. } => read(&self.snapshot(), operation),
+            Manage::ReadUsage { tenant, range } => usage::read(self, tenant, range),
             _ => self.change(operation, by_operator),
         }
     }
@@ -66,7 +69,7 @@ impl Control {
                 Some(unchanged) => unchanged,
                 None => compile(&self.authorizer, &state)?,
             };
-            Ok((answer, TenantEntry::build(state, policies, &self.ceiling), generation))
+            Ok((answer, TenantEntry::build(state, policies, &self.ceiling, self.tenant_limits.clone()), generation))
         })?;
         self.snapshot.store(before.with(entry, generation).into());
         Ok(answer)
@@ -79,6 +82,7 @@ impl Control {
             random: &*self.random,
             now: self.clock.now(),
             ceiling: &self.ceiling,
+            limits: &self.tenant_limits,
         }
     }
 }
@@ -94,6 +98,7 @@ impl Change<'_> {
             Manage::PublishVersion { function, component, component_bytes } => {
                 self.publish(function, *component, *component_bytes)
             }
+            Manage::PruneVersions { function, keep } => self.prune(function, *keep),
             Manage::RemoveFunction { function } => self.remove_function(function),
             Manage::PutRoutes { tenant, app, routes } => self.put_routes(tenant, app, routes),
             Manage::PutPolicy { tenant, name, text } => self.put_policy(tenant, name, text),
@@ -106,6 +111,7 @@ impl Change<'_> {
             Manage::RevokeKey { key } => self.revoke_key(key),
             Manage::ListTenants
             | Manage::ReadTenant { .. }
+            | Manage::ReadUsage { .. }
             | Manage::ListSecrets { .. }
             | Manage::ListKeys { .. }
             | Manage::ReadLogs { .. } => Err(ControlError::NotAChange { action: operation.action().as_str() }),

@@ -64,6 +64,20 @@ pub enum ControlError {
         /// The most it may be.
         limit: usize,
     },
+    /// The tenant's components would take more room than it has.
+    #[error(
+        "the component of {bytes} bytes does not fit: the tenant's components take {stored} of the {limit} bytes that \
+         its limit `stored_bytes` allows; forget old versions (`cofferdam function prune`), remove functions, or have \
+         the operator raise the limit"
+    )]
+    StorageFull {
+        /// Length of the component refused.
+        bytes: u64,
+        /// Length of those that are stored.
+        stored: u64,
+        /// The most they may take.
+        limit: u64,
+    },
     /// Two routes would take the same request.
     #[error("route `{route}` conflicts with `{other}`")]
     RouteConflict {
@@ -130,6 +144,9 @@ pub enum ControlError {
     /// The store failed.
     #[error("the store failed")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The log cannot be read, of which sums are made.
+    #[error("the log cannot be counted")]
+    Log(#[source] Box<cofferdam_audit::AuditError>),
     /// The operation is not a change of what exists; the sandbox answers it.
     #[error("action `{action}` is not answered here")]
     NotAChange {

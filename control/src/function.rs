@@ -5,19 +5,34 @@
 
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::operation::FunctionRef;
-use cofferdam_model::{Digest, FunctionSettings, VersionId};
+use cofferdam_model::{Digest, FunctionSettings, TenantId, TenantLimits, VersionId};
 use serde_json::json;
 
 use crate::apply::Change;
 use crate::deployment::check_settings;
 use crate::error::ControlError;
-use crate::store::{FunctionRow, TenantState, VersionRow};
+use crate::store::{FunctionRow, TenantState, Transaction, VersionRow};
 use crate::tenant::{Done, check_name};
 
-/// Functions of one tenant.
-const FUNCTIONS: usize = 1_000;
 /// Versions kept of one function; publishing one more forgets the oldest that is not current.
 const VERSIONS: usize = 100;
+
+/// Whether the tenant may store one more component. Those of several versions are stored once.
+pub(crate) fn make_room(
+    tx: &mut dyn Transaction,
+    limits: &TenantLimits,
+    tenant: &TenantId,
+    component: Digest,
+    bytes: u64,
+) -> Result<(), ControlError> {
+    let (components, limit) = (tx.components(Some(tenant))?, limits.stored_bytes);
+    let stored = components.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+    let known = components.iter().any(|(known, _)| *known == component);
+    if known || stored.saturating_add(bytes) <= limit {
+        return Ok(());
+    }
+    Err(ControlError::StorageFull { bytes, stored, limit })
+}
 
 impl Change<'_> {
     pub(crate) fn put_function(&mut self, function: &FunctionRef, settings: &FunctionSettings) -> Done {
@@ -31,8 +46,9 @@ impl Change<'_> {
         let secrets: Vec<_> = state.secrets.iter().filter(|secret| secret.function == function.id).collect();
         check_settings(&function.name, settings, self.means.ceiling, &secrets)?;
         let known = state.functions.iter().map(|(row, _)| row).find(|row| row.id == function.id);
-        if known.is_none() && state.functions.len() >= FUNCTIONS {
-            return Err(ControlError::TooMany { what: "functions", limit: FUNCTIONS });
+        let most = usize::try_from(self.means.limits.functions).unwrap_or(usize::MAX);
+        if known.is_none() && state.functions.len() >= most {
+            return Err(ControlError::TooMany { what: "functions", limit: most });
         }
         let clash = |row: &FunctionRow| row.name == *function.name && row.id != function.id;
         if state.functions.iter().any(|(row, _)| clash(row)) {
@@ -71,7 +87,8 @@ impl Change<'_> {
         if component_bytes == 0 {
             return Err(ControlError::invalid("component", "", "it has no bytes"));
         }
-        let state = self.state(&function.id.tenant())?;
+        let tenant = function.id.tenant();
+        let state = self.state(&tenant)?;
         let mut row = self.function(&state, function)?.0;
         let versions = self.tx.versions(&row.id)?;
         let same = |version: &&VersionRow| version.component == component && version.settings == row.settings;
@@ -80,6 +97,7 @@ impl Change<'_> {
         let id = match known {
             Some(id) => id,
             None => {
+                make_room(self.tx, self.means.limits, &tenant, component, component_bytes)?;
                 let id = VersionId::mint(&row.id, self.means.random);
                 self.tx.insert_version(&VersionRow {
                     id: id.clone(),
@@ -108,6 +126,35 @@ impl Change<'_> {
             "generation": row.generation,
             "created": created,
             "changed": changed,
+        }))
+    }
+
+    /// Forgets all versions but the `keep` newest and the current one.
+    pub(crate) fn prune(&mut self, function: &FunctionRef, keep: u32) -> Done {
+        let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+        if !(1..=VERSIONS).contains(&keep) {
+            let reason = format!("from 1 to {VERSIONS} versions can be kept");
+            return Err(ControlError::invalid("keep", &keep.to_string(), reason));
+        }
+        let tenant = function.id.tenant();
+        let state = self.state(&tenant)?;
+        let row = self.function(&state, function)?.0;
+        let stored = |components: Vec<(Digest, u64)>| components.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        let before = stored(self.tx.components(Some(&tenant))?);
+        let versions = self.tx.versions(&row.id)?;
+        let mut removed = Vec::new();
+        for old in versions.iter().skip(keep).filter(|version| row.current.as_ref() != Some(&version.id)) {
+            self.tx.remove_version(&old.id)?;
+            removed.push(&old.id);
+        }
+        let after = stored(self.tx.components(Some(&tenant))?);
+        Ok(json!({
+            "id": row.id,
+            "name": row.name,
+            "removed": removed,
+            "kept": versions.len() - removed.len(),
+            "freed_bytes": before.saturating_sub(after),
+            "stored_bytes": after,
         }))
     }
 

@@ -14,11 +14,13 @@ mod route;
 mod snapshot;
 pub mod store;
 mod tenant;
+mod usage;
 pub mod vault;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,11 +28,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use cofferdam_authz::{Authorizer, Pepper, SecretText, api_key};
 use cofferdam_model::id::platform_tenant;
-use cofferdam_model::{Clock, Env, FunctionId, FunctionLimits, KeyId, Random};
+use cofferdam_model::{Clock, Digest, Env, FunctionId, FunctionLimits, KeyId, Random, TenantId, TenantLimits};
 
 use crate::apply::{Change, Means};
 use crate::snapshot::compile;
-use crate::store::{ApiKeyRow, SqliteStore, Store};
+use crate::store::{ApiKeyRow, SqliteStore, Store, Transaction};
 use crate::vault::Vault;
 
 pub use deployment::check_settings_alone as check_settings;
@@ -40,6 +42,7 @@ pub use keyfile::{create as create_private, fresh as fresh_key, load as load_key
 pub use route::{check_spec as check_route, conflict as routes_conflict};
 pub use snapshot::{FunctionEntry, RouteEntry, Snapshot, TenantEntry, VersionEntry};
 pub use tenant::{OPERATOR, PLATFORM_NAME};
+pub use usage::Meter;
 
 /// How long the operator's first key is good for.
 const OPERATOR_KEY_TTL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -55,16 +58,19 @@ pub struct ControlConfig {
     pub pepper: PathBuf,
     /// The most a function may ask for.
     pub ceiling: FunctionLimits,
+    /// What the functions of one tenant may use together.
+    pub tenant_limits: TenantLimits,
 }
 
 impl ControlConfig {
-    /// Everything in one directory, with the default ceiling.
+    /// Everything in one directory, with the default ceiling and limits.
     pub fn in_dir(dir: &Path) -> Self {
         Self {
             dir: dir.into(),
             root_key: dir.join("root.key"),
             pepper: dir.join("pepper.key"),
             ceiling: FunctionLimits::ceiling(),
+            tenant_limits: TenantLimits::default(),
         }
     }
 
@@ -89,6 +95,7 @@ pub struct Control {
     pepper: Pepper,
     pepper_file: PathBuf,
     ceiling: FunctionLimits,
+    tenant_limits: Arc<TenantLimits>,
     authorizer: Arc<Authorizer>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -121,7 +128,8 @@ impl Control {
             revoked: None,
         };
         store::run(&mut store, |tx| {
-            let means = Means { vault: &vault, pepper: &pepper, random, now, ceiling: &config.ceiling };
+            let (ceiling, limits) = (&config.ceiling, &config.tenant_limits);
+            let means = Means { vault: &vault, pepper: &pepper, random, now, ceiling, limits };
             Change { tx, means, by_operator: true }.insert_tenant(platform_tenant(), PLATFORM_NAME)?;
             tx.insert_api_key(&key)?;
             tx.next_generation()
@@ -139,7 +147,8 @@ impl Control {
         let vault = Vault::load(&config.root_key)?;
         let pepper = load_pepper(&config.pepper)?;
         let mut store = SqliteStore::open(&config.state())?;
-        let snapshot = load(&mut store, &authorizer, &config.ceiling)?;
+        let tenant_limits = Arc::new(config.tenant_limits);
+        let snapshot = load(&mut store, &authorizer, &config.ceiling, &tenant_limits)?;
         Ok(Self {
             store: Mutex::new(Box::new(store)),
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -147,6 +156,7 @@ impl Control {
             pepper,
             pepper_file: config.pepper,
             ceiling: config.ceiling,
+            tenant_limits,
             authorizer,
             clock,
             random,
@@ -181,8 +191,26 @@ impl Control {
 
     /// Whether the store still takes changes.
     pub fn health(&self) -> Result<(), ControlError> {
+        self.transact(|tx| tx.tenants().map(|_| ()))
+    }
+
+    /// Every component that a version of any function is made of. Blocks on the disk.
+    pub fn components(&self) -> Result<HashSet<Digest>, ControlError> {
+        Ok(self.transact(|tx| tx.components(None))?.into_iter().map(|(component, _)| component).collect())
+    }
+
+    /// Whether a tenant may store this component, which is asked before anything is spent on it. Publishing asks again.
+    pub fn room_for(&self, tenant: &TenantId, component: Digest, bytes: u64) -> Result<(), ControlError> {
+        self.transact(|tx| function::make_room(tx, &self.tenant_limits, tenant, component, bytes))
+    }
+
+    /// Does something in the store that makes no new snapshot.
+    pub(crate) fn transact<T>(
+        &self,
+        work: impl FnOnce(&mut dyn Transaction) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        store::run(&mut **store, |tx| tx.tenants().map(|_| ()))
+        store::run(&mut **store, work)
     }
 }
 
@@ -192,7 +220,12 @@ fn load_pepper(path: &Path) -> Result<Pepper, ControlError> {
 
 /// Reads all there is. A tenant whose policies no longer compile (an older release took them) is shut, not skipped
 /// and not let through on the defaults: everyone of it is refused until its policies are put right.
-fn load(store: &mut dyn Store, authorizer: &Authorizer, ceiling: &FunctionLimits) -> Result<Snapshot, ControlError> {
+fn load(
+    store: &mut dyn Store,
+    authorizer: &Authorizer,
+    ceiling: &FunctionLimits,
+    limits: &Arc<TenantLimits>,
+) -> Result<Snapshot, ControlError> {
     store::run(store, |tx| {
         let mut snapshot = Snapshot::default();
         for row in tx.tenants()? {
@@ -207,7 +240,7 @@ fn load(store: &mut dyn Store, authorizer: &Authorizer, ceiling: &FunctionLimits
                     Arc::new(defaults.suspended(true))
                 }
             };
-            snapshot = snapshot.with(TenantEntry::build(state, policies, ceiling), 0);
+            snapshot = snapshot.with(TenantEntry::build(state, policies, ceiling, limits.clone()), 0);
         }
         let generation = tx.next_generation()?;
         Ok(snapshot.at(generation))

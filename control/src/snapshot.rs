@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use cofferdam_authz::{ApiKeyRecord, Authorizer, Directory, TenantPolicies};
 use cofferdam_model::{
-    Digest, FunctionId, FunctionLimits, FunctionSettings, KeyId, RouteId, RouteSpec, TenantId, UnixNanos, VersionId,
+    Digest, FunctionId, FunctionLimits, FunctionSettings, KeyId, RouteId, RouteSpec, TenantId, TenantLimits, UnixNanos,
+    VersionId,
 };
 
 use crate::error::ControlError;
@@ -33,6 +34,8 @@ pub struct TenantEntry {
     pub active: bool,
     /// Since when it exists.
     pub created: UnixNanos,
+    /// What its functions may use together.
+    pub limits: Arc<TenantLimits>,
     members: BTreeMap<String, Vec<String>>,
     functions: BTreeMap<Arc<str>, Arc<FunctionEntry>>,
     by_id: HashMap<FunctionId, Arc<FunctionEntry>>,
@@ -173,7 +176,12 @@ impl Directory for Snapshot {
 
 impl TenantEntry {
     /// Builds a tenant from what is stored and the policies compiled from it.
-    pub(crate) fn build(state: TenantState, policies: Arc<TenantPolicies>, ceiling: &FunctionLimits) -> Self {
+    pub(crate) fn build(
+        state: TenantState,
+        policies: Arc<TenantPolicies>,
+        ceiling: &FunctionLimits,
+        limits: Arc<TenantLimits>,
+    ) -> Self {
         let id = state.tenant.id.clone();
         let mut secrets: HashMap<FunctionId, Vec<SecretRow>> = HashMap::new();
         for secret in state.secrets {
@@ -195,6 +203,7 @@ impl TenantEntry {
             name: state.tenant.name.into(),
             active: state.tenant.active,
             created: state.tenant.created,
+            limits,
             members: state.members.into_iter().map(|MemberRow { subject, roles }| (subject, roles)).collect(),
             routes: routes.collect(),
             by_id: functions.iter().map(|function| (function.id.clone(), function.clone())).collect(),

@@ -43,6 +43,9 @@ pub struct ServerConfig {
     /// The most a function may ask for.
     #[serde(default = "FunctionLimits::ceiling")]
     pub ceilings: FunctionLimits,
+    /// How usage is counted.
+    #[serde(default)]
+    pub usage: UsageConfig,
     /// Issuers whose tokens are believed.
     #[serde(default)]
     pub issuers: Vec<IssuerConfig>,
@@ -83,6 +86,20 @@ pub struct IsolationConfig {
 impl Default for IsolationConfig {
     fn default() -> Self {
         Self { required: Isolation::Reduced }
+    }
+}
+
+/// How usage is counted.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsageConfig {
+    /// Time between two countings of what came into the log.
+    pub every_ms: u64,
+}
+
+impl Default for UsageConfig {
+    fn default() -> Self {
+        Self { every_ms: 10_000 }
     }
 }
 
@@ -144,6 +161,10 @@ impl ServerConfig {
         }
         if self.threads.is_some_and(|threads| !(1..=1024).contains(&threads)) {
             return wrong(&["threads"], "`threads` must be from 1 to 1024", "leave it out to use every processor");
+        }
+        if !(100..=3_600_000).contains(&self.usage.every_ms) {
+            let message = "`usage.every_ms` must be from 100 to 3,600,000";
+            return wrong(&["usage", "every_ms"], message, "leave it out for ten seconds");
         }
         for (name, value, least) in self.least() {
             if value < least {

@@ -15,10 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::refusal::Refusal;
 
-/// Lines of log given where the caller does not say.
-const DEFAULT_LOG_LINES: usize = 100;
-/// Most lines of log given.
-const MAX_LOG_LINES: usize = 5_000;
+mod asked;
 
 /// A recognised management call, its names not looked up yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,11 +29,13 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("POST", "tenants", Action::CreateTenant),
     ("GET", "tenants", Action::ListTenants),
     ("GET", "tenants/*", Action::ReadTenant),
+    ("GET", "tenants/*/usage", Action::ReadUsage),
     ("PUT", "tenants/*/members/*", Action::PutMember),
     ("DELETE", "tenants/*/members/*", Action::RemoveMember),
     ("PUT", "tenants/*/functions/*", Action::PutFunction),
     ("DELETE", "tenants/*/functions/*", Action::RemoveFunction),
     ("POST", "tenants/*/functions/*/versions", Action::PublishVersion),
+    ("POST", "tenants/*/functions/*/prune", Action::PruneVersions),
     ("GET", "tenants/*/functions/*/logs", Action::ReadLogs),
     ("GET", "tenants/*/functions/*/secrets", Action::ListSecrets),
     ("PUT", "tenants/*/functions/*/secrets/*", Action::PutSecret),
@@ -112,6 +111,12 @@ struct PolicyText {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Keep {
+    keep: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct NewKey {
     account: String,
     roles: Vec<String>,
@@ -141,6 +146,10 @@ impl Asked {
             Action::CreateTenant => Manage::CreateTenant { name: json::<NewTenant>(body)?.name },
             Action::ListTenants => Manage::ListTenants,
             Action::ReadTenant => Manage::ReadTenant { tenant: names.tenant()? },
+            Action::ReadUsage => {
+                let range = asked::usage_range(query)?;
+                Manage::ReadUsage { tenant: names.tenant()?, range }
+            }
             Action::PutMember => {
                 let roles = json::<Roles>(body)?.roles;
                 Manage::PutMember { tenant: names.tenant()?, subject: names.text(1)?.to_owned(), roles }
@@ -157,6 +166,10 @@ impl Asked {
                 component: digest(body),
                 component_bytes: body.len() as u64,
             },
+            Action::PruneVersions => {
+                let keep = json::<Keep>(body)?.keep;
+                Manage::PruneVersions { function: names.function()?, keep }
+            }
             Action::RemoveFunction => Manage::RemoveFunction { function: names.function()? },
             Action::PutRoutes => {
                 let routes = json::<Vec<RouteSpec>>(body)?;
@@ -184,8 +197,8 @@ impl Asked {
                 Manage::RevokeKey { key: KeyId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)? }
             }
             Action::ReadLogs => {
-                let lines = lines(query)?;
-                Manage::ReadLogs { function: names.function()?, lines }
+                let range = asked::log_range(query)?;
+                Manage::ReadLogs { function: names.function()?, range }
             }
         })
     }
@@ -233,16 +246,6 @@ fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| invalid(format!("the body is not what this call takes: {error}")))
 }
 
-fn lines(query: Option<&str>) -> Result<usize, Refusal> {
-    let Some(given) = query.and_then(|q| q.split('&').find_map(|pair| pair.strip_prefix("lines="))) else {
-        return Ok(DEFAULT_LOG_LINES);
-    };
-    match given.parse::<usize>() {
-        Ok(lines) if (1..=MAX_LOG_LINES).contains(&lines) => Ok(lines),
-        _ => Err(invalid(format!("`lines` must be a number from 1 to {MAX_LOG_LINES}"))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,14 +265,5 @@ mod tests {
         let asked = recognise(&Method::PUT, "tenants/acme/members/auth0%7Cj%C3%BC").unwrap();
         assert_eq!(asked.names, ["acme", "auth0|jü"]);
         assert!(recognise(&Method::PUT, "tenants/acme/members/%ff").is_err());
-    }
-
-    #[test]
-    fn log_lines_are_bounded() {
-        assert_eq!(lines(None).unwrap(), DEFAULT_LOG_LINES);
-        assert_eq!(lines(Some("x=1&lines=7")).unwrap(), 7);
-        for bad in ["lines=0", "lines=999999", "lines=x", "lines=-1"] {
-            assert!(lines(Some(bad)).is_err(), "{bad}");
-        }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use cofferdam_audit::Log;
 use cofferdam_authz::{Authorizer, Identities};
+use cofferdam_control::Meter;
 use cofferdam_model::{Clock, Limits, Random};
 use cofferdam_sandbox::Sandbox;
 use tokio::sync::Semaphore;
@@ -29,6 +30,8 @@ pub struct Node {
     pub authorizer: Arc<Authorizer>,
     /// What exists.
     pub live: Live,
+    /// What was used.
+    pub meter: Arc<Meter>,
     /// Where functions run.
     pub sandbox: Sandbox,
     /// How much anyone may ask.

@@ -11,10 +11,11 @@ use bytes::Bytes;
 use cofferdam_audit::{Entry, Recorded};
 use cofferdam_authz::Permit;
 use cofferdam_model::frame::RequestHead;
+use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    CallFacts, Circumstances, Digest, Ending, FunctionId, Invoke, Manage, Reply as _, RequestId, Usage,
+    CallFacts, Circumstances, Digest, Ending, FunctionId, Invoke, LogRange, Manage, Reply as _, RequestId, Usage,
 };
-use cofferdam_sandbox::{Answer, AnswerBody, Cut, Failure};
+use cofferdam_sandbox::{Answer, AnswerBody, Cut, Failure, LogPage};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -34,6 +35,8 @@ use crate::turn::Turn;
 
 /// How long an answer that has begun is waited for in the hope of holding it whole.
 const HOLD_FOR: Duration = Duration::from_millis(10);
+/// Steps of counting that whoever asks for usage waits for. More is only left after a long time without counting.
+const STEPS_TO_ANSWER: usize = 8;
 /// Bytes of a change that is no component.
 const CHANGE_BYTES: u64 = 1024 * 1024;
 
@@ -249,23 +252,80 @@ async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> 
         Refusal::AuditUnavailable
     })?;
     match recorded.value().operation() {
-        Manage::ReadLogs { function, lines } => {
-            let read = tokio::task::block_in_place(|| node.sandbox.read_logs(&function.id, *lines));
-            return read.map(|lines| serde_json::json!({ "lines": lines })).map_err(Refusal::from);
-        }
-        // Compiled before it is made current, so that a version that exists can be run.
-        Manage::PublishVersion { .. } => {
-            node.sandbox.prepare(body).await?;
-        }
+        Manage::ReadLogs { function, range } => return read_logs(node, function, *range).await,
+        Manage::ReadUsage { .. } => return read_usage(node, recorded),
+        Manage::PublishVersion { .. } => return publish(node, recorded, body).await,
         _ => {}
     }
-    let outdated = outdated(recorded.value().operation());
-    let applied = tokio::task::block_in_place(|| node.live.control().apply(recorded))?;
-    tokio::task::block_in_place(|| node.live.refresh());
+    let operation = recorded.value().operation();
+    let (outdated, frees) = (outdated(operation), frees(operation));
+    let applied = apply(node, recorded)?;
     if let Some(function) = outdated {
         node.sandbox.retire(&function);
     }
+    if frees {
+        collect(node);
+    }
     Ok(applied)
+}
+
+fn apply(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json::Value, Refusal> {
+    let applied = tokio::task::block_in_place(|| node.live.control().apply(recorded))?;
+    tokio::task::block_in_place(|| node.live.refresh());
+    Ok(applied)
+}
+
+/// Makes a component current. It is compiled before that, so that a version that exists can be run, and not compiled
+/// where its tenant has no room for it.
+async fn publish(node: &Node, recorded: Recorded<&Permit<Manage>>, body: Bytes) -> Result<serde_json::Value, Refusal> {
+    if let Manage::PublishVersion { function, component, component_bytes } = recorded.value().operation() {
+        let (control, tenant) = (node.live.control(), function.id.tenant());
+        tokio::task::block_in_place(|| control.room_for(&tenant, *component, *component_bytes))?;
+    }
+    let (_, hold) = node.sandbox.prepare(body).await?;
+    let applied = apply(node, recorded);
+    // From here on it is referred to, or it is not wanted.
+    drop(hold);
+    collect(node);
+    applied
+}
+
+/// Lines of a function's log, waited for where the caller asks for that; a node that stops does not wait.
+async fn read_logs(node: &Node, function: &FunctionRef, range: LogRange) -> Result<serde_json::Value, Refusal> {
+    let page = tokio::select! {
+        page = node.sandbox.read_logs(&function.id, range) => page?,
+        () = node.drain.reached(Phase::Draining) => {
+            node.sandbox.read_logs(&function.id, LogRange { wait: Duration::ZERO, ..range }).await?
+        }
+    };
+    let LogPage { lines, cursor, missed } = page;
+    Ok(serde_json::json!({ "lines": lines, "cursor": cursor.to_string(), "missed": missed }))
+}
+
+/// What a tenant's functions used, counted up to now as far as that takes no time to speak of.
+fn read_usage(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json::Value, Refusal> {
+    tokio::task::block_in_place(|| {
+        let behind = node.meter.catch_up(STEPS_TO_ANSWER)?;
+        let mut answer = node.live.control().apply(recorded)?;
+        if let serde_json::Value::Object(fields) = &mut answer {
+            fields.insert("records_behind".into(), behind.into());
+        }
+        Ok(answer)
+    })
+}
+
+/// Deletes components that no version refers to any more. A failure does not undo the change: the next one tries again.
+fn collect(node: &Node) {
+    let control = node.live.control();
+    let referenced = || control.components().inspect_err(|error| tracing::warn!(%error, "components unknown")).ok();
+    if let Err(error) = tokio::task::block_in_place(|| node.sandbox.collect(referenced)) {
+        tracing::warn!(%error, "components that nobody refers to could not be deleted");
+    }
+}
+
+/// Whether a change may leave components behind that no version refers to.
+fn frees(operation: &Manage) -> bool {
+    matches!(operation, Manage::RemoveFunction { .. } | Manage::PruneVersions { .. })
 }
 
 /// The function whose cells hold what a change takes away or replaces. They go now, not with the next call.

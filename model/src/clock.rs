@@ -25,6 +25,12 @@ impl UnixNanos {
         Self(seconds.saturating_mul(1_000_000_000))
     }
 
+    /// From RFC 3339, as in `2026-11-20T10:38:00Z`; none for what is not, or is before 1970 or far in the future.
+    pub fn parse(text: &str) -> Option<Self> {
+        let at: jiff::Timestamp = text.parse().ok()?;
+        u64::try_from(at.as_nanosecond()).ok().map(Self)
+    }
+
     /// This moment and `by` more.
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
@@ -106,6 +112,12 @@ mod tests {
 
     #[test]
     fn wall_time_prints_as_rfc_3339() {
-        assert_eq!(UnixNanos::from_seconds(1_795_171_080).to_string(), "2026-11-20T10:38:00.000000Z");
+        let at = UnixNanos::from_seconds(1_795_171_080);
+        assert_eq!(at.to_string(), "2026-11-20T10:38:00.000000Z");
+        assert_eq!(UnixNanos::parse(&at.to_string()), Some(at));
+        assert_eq!(UnixNanos::parse("2026-11-20T12:38:00+02:00"), Some(at));
+        for text in ["", "2026-11-20", "yesterday", "1969-12-31T23:59:59Z"] {
+            assert_eq!(UnixNanos::parse(text), None, "{text}");
+        }
     }
 }

@@ -298,6 +298,25 @@ pub struct Usage {
     pub egress_bytes_in: u64,
 }
 
+impl Usage {
+    /// The sum, field by field. What does not fit stays at the most there is.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            cpu_us: self.cpu_us.saturating_add(other.cpu_us),
+            wall_us: self.wall_us.saturating_add(other.wall_us),
+            memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+            bytes_in: self.bytes_in.saturating_add(other.bytes_in),
+            bytes_out: self.bytes_out.saturating_add(other.bytes_out),
+            log_bytes: self.log_bytes.saturating_add(other.log_bytes),
+            memory_kib_ms: self.memory_kib_ms.saturating_add(other.memory_kib_ms),
+            egress_calls: self.egress_calls.saturating_add(other.egress_calls),
+            egress_bytes_out: self.egress_bytes_out.saturating_add(other.egress_bytes_out),
+            egress_bytes_in: self.egress_bytes_in.saturating_add(other.egress_bytes_in),
+        }
+    }
+}
+
 /// How a call ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeFacts {

@@ -14,6 +14,7 @@ pub mod id;
 pub mod limits;
 pub mod operation;
 pub mod random;
+pub mod reading;
 pub mod route;
 pub mod secret;
 
@@ -29,5 +30,6 @@ pub use id::{CellId, FunctionId, IdError, KeyId, RequestId, RouteId, TenantId, V
 pub use limits::{FunctionLimits, Limits, Rate, TenantLimits};
 pub use operation::{Action, Invoke, Manage, Operation, Resource};
 pub use random::{OsRandom, Random};
+pub use reading::{CursorError, LogCursor, LogRange, UsageCursor, UsageRange};
 pub use route::RouteSpec;
 pub use secret::{Env, SealedEnv, SealedValue, SecretValue};

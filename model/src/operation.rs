@@ -8,6 +8,7 @@ use crate::facts::Level;
 use crate::function::FunctionSettings;
 use crate::id::{FunctionId, KeyId, RouteId, TenantId, VersionId, platform_tenant};
 use crate::limits::FunctionLimits;
+use crate::reading::{LogRange, UsageRange};
 use crate::route::RouteSpec;
 use crate::secret::SecretValue;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ actions! {
     ListTenants,
     /// See a tenant's functions, routes, members and policies.
     ReadTenant,
+    /// See what a tenant's functions used.
+    ReadUsage,
     /// Give a subject roles in a tenant.
     PutMember,
     /// Take a subject's roles away.
@@ -47,6 +50,8 @@ actions! {
     PutFunction,
     /// Upload a component and make it the function's current version.
     PublishVersion,
+    /// Forget old versions of a function.
+    PruneVersions,
     /// Remove a function with its versions, secrets and routes.
     RemoveFunction,
     /// Replace the routes of one app.
@@ -204,6 +209,13 @@ pub enum Manage {
         /// Which.
         tenant: TenantId,
     },
+    /// Sum up what a tenant's functions used, hour by hour.
+    ReadUsage {
+        /// Whose.
+        tenant: TenantId,
+        /// Of which function, and when.
+        range: UsageRange,
+    },
     /// Give a subject exactly these roles.
     PutMember {
         /// Where.
@@ -235,6 +247,13 @@ pub enum Manage {
         component: Digest,
         /// Their number.
         component_bytes: u64,
+    },
+    /// Forget all versions of a function but the newest and the current one.
+    PruneVersions {
+        /// Of which function.
+        function: FunctionRef,
+        /// How many of the newest stay.
+        keep: u32,
     },
     /// Remove a function.
     RemoveFunction {
@@ -308,12 +327,12 @@ pub enum Manage {
         /// Which; names its tenant.
         key: KeyId,
     },
-    /// Read the newest log lines of a function.
+    /// Read log lines of a function.
     ReadLogs {
         /// Of which function.
         function: FunctionRef,
-        /// At most this many lines.
-        lines: usize,
+        /// Which of them.
+        range: LogRange,
     },
 }
 
@@ -323,10 +342,12 @@ impl Operation for Manage {
             Self::CreateTenant { .. } => Action::CreateTenant,
             Self::ListTenants => Action::ListTenants,
             Self::ReadTenant { .. } => Action::ReadTenant,
+            Self::ReadUsage { .. } => Action::ReadUsage,
             Self::PutMember { .. } => Action::PutMember,
             Self::RemoveMember { .. } => Action::RemoveMember,
             Self::PutFunction { .. } => Action::PutFunction,
             Self::PublishVersion { .. } => Action::PublishVersion,
+            Self::PruneVersions { .. } => Action::PruneVersions,
             Self::RemoveFunction { .. } => Action::RemoveFunction,
             Self::PutRoutes { .. } => Action::PutRoutes,
             Self::PutPolicy { .. } => Action::PutPolicy,
@@ -345,6 +366,7 @@ impl Operation for Manage {
         match self {
             Self::CreateTenant { .. } | Self::ListTenants => platform_tenant(),
             Self::ReadTenant { tenant }
+            | Self::ReadUsage { tenant, .. }
             | Self::PutMember { tenant, .. }
             | Self::RemoveMember { tenant, .. }
             | Self::PutRoutes { tenant, .. }
@@ -355,6 +377,7 @@ impl Operation for Manage {
             Self::RevokeKey { key } => key.tenant(),
             Self::PutFunction { function, .. }
             | Self::PublishVersion { function, .. }
+            | Self::PruneVersions { function, .. }
             | Self::RemoveFunction { function }
             | Self::PutSecret { function, .. }
             | Self::ListSecrets { function }
@@ -368,6 +391,7 @@ impl Operation for Manage {
             Self::CreateTenant { .. } | Self::ListTenants => Resource::Platform,
             Self::PutFunction { function, .. }
             | Self::PublishVersion { function, .. }
+            | Self::PruneVersions { function, .. }
             | Self::RemoveFunction { function }
             | Self::PutSecret { function, .. }
             | Self::ListSecrets { function }
@@ -387,6 +411,7 @@ impl Operation for Manage {
             Self::PublishVersion { component, component_bytes, .. } => {
                 Some(format!("component={component} bytes={component_bytes}"))
             }
+            Self::PruneVersions { keep, .. } => Some(format!("keep={keep}")),
             Self::PutRoutes { app, routes, .. } => Some(format!("app={app} routes={}", routes.len())),
             Self::PutPolicy { name, .. }
             | Self::RemovePolicy { name, .. }
@@ -398,6 +423,7 @@ impl Operation for Manage {
             Self::RevokeKey { key } => Some(format!("key={key}")),
             Self::ListTenants
             | Self::ReadTenant { .. }
+            | Self::ReadUsage { .. }
             | Self::PutFunction { .. }
             | Self::RemoveFunction { .. }
             | Self::ListSecrets { .. }

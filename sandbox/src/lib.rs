@@ -25,6 +25,7 @@ pub use cells::CellInfo;
 pub use config::{Deployment, InboundBody, SandboxConfig, Unseal};
 pub use egress::{Attempt, EgressError, IncomingBody, OpenOutlet, Outgoing, OutgoingBody, Outlet, Patience, Sent};
 pub use error::{BoxError, InboundError, SandboxError};
-pub use library::Prepared;
+pub use library::{Hold, Prepared};
+pub use logs::LogPage;
 pub use node::Sandbox;
 pub use outcome::{Answer, AnswerBody, Cut, Failure};

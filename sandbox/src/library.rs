@@ -2,10 +2,10 @@
 //!
 //! Owns the directory of both and the rules of reuse. An artifact belongs to one component and to what decided its
 //! machine code; it is used only after its MAC was verified, and made anew from the component, which its digest
-//! verifies, where it does not fit. Must never compile the same component twice at once, nor remember a failure that
-//! was not the component's.
+//! verifies, where it does not fit. What no version refers to any more is deleted. Must never compile the same component
+//! twice at once, nor remember a failure that was not the component's, nor delete what something under way needs.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -39,6 +39,25 @@ pub struct Prepared {
     pub imports: Vec<String>,
 }
 
+/// A component that is being taken in or loaded. It is not deleted as long as this lives.
+#[must_use]
+pub struct Hold {
+    library: Arc<Library>,
+    component: Digest,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut held = self.library.held();
+        if let Some(count) = held.get_mut(&self.component) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                held.remove(&self.component);
+            }
+        }
+    }
+}
+
 /// The store of components and artifacts.
 pub(crate) struct Library {
     dir: PathBuf,
@@ -52,6 +71,8 @@ pub(crate) struct Library {
     waiting: AtomicUsize,
     queued: usize,
     kept: Mutex<Kept>,
+    /// Components in use by something under way, and by how many.
+    held: Mutex<HashMap<Digest, usize>>,
 }
 
 #[derive(Default)]
@@ -83,6 +104,7 @@ impl Library {
             waiting: AtomicUsize::new(0),
             queued: limits.queued_compiles.saturating_add(limits.compiles.max(1)),
             kept: Mutex::default(),
+            held: Mutex::default(),
         })
     }
 
@@ -90,23 +112,74 @@ impl Library {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a component: compiles it unless that was done before, and stores both.
+    fn held(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold(self: &Arc<Self>, component: Digest) -> Hold {
+        let mut held = self.held();
+        let count = held.entry(component).or_default();
+        *count = count.saturating_add(1);
+        drop(held);
+        Hold { library: self.clone(), component }
+    }
+
+    /// Deletes what nobody refers to and nothing under way holds; gives the bytes that became free.
+    pub(crate) fn collect(&self, referenced: impl FnOnce() -> Option<HashSet<Digest>>) -> Result<u64, SandboxError> {
+        let mut files = Vec::new();
+        for entry in self.dir.read_dir().map_err(SandboxError::file("list", &self.dir))? {
+            let entry = entry.map_err(SandboxError::file("list", &self.dir))?;
+            let name = entry.file_name();
+            let component = name.to_str().filter(|name| name.ends_with(".wasm") || name.ends_with(".artifact"));
+            let component = component.and_then(|name| name.split_once('.')).map(|(digest, _)| digest.to_owned());
+            files.extend(component.and_then(|digest| Digest::try_from(digest).ok()).map(|digest| (digest, entry)));
+        }
+        // Nothing is taken in or let go of from here on, so whatever was let go of before is either referred to or not.
+        let held = self.held();
+        let Some(referenced) = referenced() else { return Ok(0) };
+        let needed = |component: &Digest| referenced.contains(component) || held.contains_key(component);
+        self.kept().artifacts.retain(|(component, _)| needed(component));
+        let mut freed = 0u64;
+        for (_, entry) in files.iter().filter(|(component, _)| !needed(component)) {
+            let bytes = entry.metadata().map_or(0, |file| file.len());
+            match std::fs::remove_file(entry.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(SandboxError::file("remove", entry.path())(error));
+                }
+                _ => freed = freed.saturating_add(bytes),
+            }
+        }
+        drop(held);
+        if freed > 0 {
+            tracing::info!(bytes = freed, "components that no version refers to any more were deleted");
+        }
+        Ok(freed)
+    }
+
+    #[cfg(test)]
     pub(crate) async fn prepare(self: &Arc<Self>, component: Bytes) -> Result<Prepared, SandboxError> {
+        self.take_in(component).await.map(|(prepared, _)| prepared)
+    }
+
+    /// Takes in a component: compiles it unless that was done before, and stores both.
+    pub(crate) async fn take_in(self: &Arc<Self>, component: Bytes) -> Result<(Prepared, Hold), SandboxError> {
         let bytes = u64::try_from(component.len()).unwrap_or(u64::MAX);
         if bytes > self.component_bytes {
             return Err(SandboxError::TooLarge { bytes, limit: self.component_bytes });
         }
         let content = component.clone();
         let digest = blocking(move || Ok(sha256(&content))).await?;
+        let hold = self.hold(digest);
         let sealed = match self.find(digest).await? {
             Some(sealed) => sealed,
             None => self.make(digest, component).await?,
         };
-        Ok(Prepared { component: digest, imports: sealed.header.imports.clone() })
+        Ok((Prepared { component: digest, imports: sealed.header.imports.clone() }, hold))
     }
 
     /// The artifact of a component taken in before.
     pub(crate) async fn artifact(self: &Arc<Self>, component: Digest) -> Result<Arc<Sealed>, SandboxError> {
+        let _hold = self.hold(component);
         if let Some(sealed) = self.find(component).await? {
             return Ok(sealed);
         }

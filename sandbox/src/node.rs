@@ -3,6 +3,7 @@
 //! Owns the order of its start and its end. Must never come up with programs of another version, or on a host that
 //! isolates less than was asked for.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use cofferdam_audit::Entry;
 use cofferdam_authz::Permit;
 use cofferdam_model::frame::RequestHead;
-use cofferdam_model::{Clock, FunctionId, Invoke, Isolation, Random};
+use cofferdam_model::{Clock, Digest, FunctionId, Invoke, Isolation, LogRange, Random};
 
 use crate::cell::Program;
 use crate::cells::{CellInfo, Parts, Pool};
@@ -19,8 +20,8 @@ use crate::compile::version;
 use crate::config::{Deployment, InboundBody, SandboxConfig};
 use crate::error::SandboxError;
 use crate::invoke::invoke;
-use crate::library::{Library, Prepared};
-use crate::logs::Logs;
+use crate::library::{Hold, Library, Prepared};
+use crate::logs::{LogPage, Logs};
 use crate::outcome::{Answer, Failure};
 
 /// The sandbox. Cheap to clone.
@@ -67,12 +68,20 @@ impl Sandbox {
         Ok(Self(Arc::new(Inner { pool, library, logs, isolation, closing: AtomicBool::new(false) })))
     }
 
-    /// Takes a component in: compiles it in a jailed process and stores the result, unless that was done before.
-    pub async fn prepare(&self, component: Bytes) -> Result<Prepared, SandboxError> {
+    /// Takes a component in: compiles it in a jailed process and stores the result, unless that was done before. It stays
+    /// there at least as long as the hold does.
+    pub async fn prepare(&self, component: Bytes) -> Result<(Prepared, Hold), SandboxError> {
         if self.0.closing.load(Ordering::Acquire) {
             return Err(SandboxError::Closing);
         }
-        self.0.library.prepare(component).await
+        self.0.library.take_in(component).await
+    }
+
+    /// Deletes every component, with what it was compiled to, that is neither referred to nor being taken in or loaded right
+    /// now; gives the bytes that became free. `referenced` is asked at the moment that counts, and its `None` stands for
+    /// not knowing, upon which nothing is deleted. Cells that run one keep what they have. Blocks on files.
+    pub fn collect(&self, referenced: impl FnOnce() -> Option<HashSet<Digest>>) -> Result<u64, SandboxError> {
+        self.0.library.collect(referenced)
     }
 
     /// Runs one call: the one its open audit entry was permitted for.
@@ -91,9 +100,9 @@ impl Sandbox {
         self.0.isolation
     }
 
-    /// The newest lines of a function's log, oldest first. Blocks on files.
-    pub fn read_logs(&self, function: &FunctionId, lines: usize) -> Result<Vec<String>, SandboxError> {
-        self.0.logs.newest(function, lines)
+    /// Lines of a function's log, oldest first.
+    pub async fn read_logs(&self, function: &FunctionId, range: LogRange) -> Result<LogPage, SandboxError> {
+        self.0.logs.read(function, range).await
     }
 
     /// Every cell there is.

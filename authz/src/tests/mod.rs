@@ -13,14 +13,15 @@ mod tokens;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use cofferdam_model::clock::ManualClock;
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
-    Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Invoke, KeyId, Level, Manage, RequestId,
-    SecretValue, TenantId, TlsVersion, UnixNanos, VersionId,
+    Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Invoke, KeyId, Level, LogRange, Manage,
+    RequestId, SecretValue, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
 };
 
 use crate::identity::{Identities, JwksSource};
@@ -130,7 +131,15 @@ impl World {
             "CreateKey" => Manage::CreateKey { tenant, account: text(), roles: vec![], ttl_seconds: 1 },
             "ListKeys" => Manage::ListKeys { tenant },
             "RevokeKey" => Manage::RevokeKey { key: KeyId::mint(&tenant, &self.random) },
-            "ReadLogs" => Manage::ReadLogs { function, lines: 1 },
+            "ReadLogs" => {
+                let range = LogRange { lines: 1, after: None, wait: Duration::ZERO };
+                Manage::ReadLogs { function, range }
+            }
+            "ReadUsage" => {
+                let range = UsageRange { function: None, hours: 0..1, after: None };
+                Manage::ReadUsage { tenant, range }
+            }
+            "PruneVersions" => Manage::PruneVersions { function, keep: 1 },
             other => panic!("no operation for `{other}`"),
         }
     }

@@ -1,8 +1,10 @@
 //! `invoke`, `logs` and `function`: one function at a time.
 //!
-//! Owns how an answer is passed on: its body as it came, its status as an exit code. Must never change a byte of it.
+//! Owns how an answer is passed on: its body as it came, its status as an exit code; and the following of a log. Must
+//! never change a byte of either.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,11 +15,17 @@ use serde_json::{Value, json};
 
 use super::{Context, FunctionName, input};
 use crate::failure::Failure;
-use crate::output::items;
-use crate::remote::{RemoteArgs, problem};
+use crate::output::{items, text};
+use crate::remote::{Remote, RemoteArgs, problem};
 
 /// Bytes of a request body.
 const BODY_BYTES: usize = 64 * 1024 * 1024;
+/// Lines asked for at once while a log is followed, and how long the node waits for the first of them.
+const FOLLOWED: usize = 1_000;
+const WAIT_MS: u64 = 20_000;
+/// Time between two askings where nothing came, or the node could not be asked, and how often the latter is borne.
+const PAUSE: Duration = Duration::from_secs(1);
+const RETRIES: usize = 30;
 
 /// Arguments of `cofferdam invoke`.
 #[derive(Debug, Args)]
@@ -50,6 +58,9 @@ pub(crate) struct LogsArgs {
     /// At most this many of the newest lines
     #[arg(long, short = 'n', default_value_t = 100)]
     lines: usize,
+    /// Go on with lines as they are written, until interrupted
+    #[arg(long, short = 'f')]
+    follow: bool,
 }
 
 /// Arguments of `cofferdam function`.
@@ -67,6 +78,14 @@ enum Function {
     Rm {
         /// Function, as tenant/function
         function: FunctionName,
+    },
+    /// Forget old versions, and free the room their components take
+    Prune {
+        /// Function, as tenant/function
+        function: FunctionName,
+        /// How many of the newest versions stay; the current one stays in any case
+        #[arg(long, value_name = "N")]
+        keep: u32,
     },
 }
 
@@ -104,18 +123,86 @@ pub(crate) fn invoke(args: &InvokeArgs, context: &Context) -> Result<(), Failure
 /// Runs `cofferdam logs`.
 pub(crate) fn logs(args: &LogsArgs, context: &Context) -> Result<(), Failure> {
     let path = format!("{}/logs?lines={}", args.function.path(), args.lines);
-    let read = args.remote.open(&context.layout)?.call(Method::GET, &path, None)?;
+    let remote = args.remote.open(&context.layout)?;
+    let read = remote.call(Method::GET, &path, None)?;
+    if args.follow {
+        return follow(args, &remote, context, read);
+    }
     context.output.result(&read, || {
         let line = |line: &Value| line.as_str().map_or_else(|| line.to_string(), str::to_owned);
         items(&read, "lines").iter().map(line).collect()
     })
 }
 
+/// Tells the lines of a page, then asks for those after it, as long as anybody reads.
+fn follow(args: &LogsArgs, remote: &Remote, context: &Context, mut page: Value) -> Result<(), Failure> {
+    let mut failures = 0;
+    loop {
+        if !context.output.stream(told(&page, context.output.json).as_bytes())? {
+            return Ok(());
+        }
+        let after = text(&page, "cursor");
+        if items(&page, "lines").is_empty() {
+            // The node waited already, unless too many follow.
+            remote.pause(PAUSE);
+        }
+        let path = format!("{}/logs?lines={FOLLOWED}&after={after}&wait_ms={WAIT_MS}", args.function.path());
+        page = loop {
+            match remote.call(Method::GET, &path, None) {
+                Ok(page) => break page,
+                // A node that restarts comes back, and the lines are still there.
+                Err(failure) if failure.is_remote() && failures < RETRIES => {
+                    context.output.note(&format!("{}; asking again", failure.message()));
+                    failures += 1;
+                    remote.pause(PAUSE);
+                }
+                Err(failure) => return Err(failure),
+            }
+        };
+        failures = 0;
+    }
+}
+
+/// A page of a log that is followed: its lines, or one JSON object for each.
+fn told(page: &Value, json: bool) -> String {
+    let mut out = String::new();
+    if page.get("missed") == Some(&Value::Bool(true)) {
+        let missed = "lines between were overwritten before they could be read";
+        let line = if json { json!({ "missed": missed }).to_string() } else { format!("-- {missed} --") };
+        out.push_str(&line);
+        out.push('\n');
+    }
+    for line in items(page, "lines").iter().filter_map(Value::as_str) {
+        if json {
+            out.push_str(&json!({ "line": line }).to_string());
+        } else {
+            out.push_str(line);
+        }
+        out.push('\n');
+    }
+    out
+}
+
 /// Runs `cofferdam function`.
 pub(crate) fn function(args: &FunctionArgs, context: &Context) -> Result<(), Failure> {
-    let Function::Rm { function } = &args.what;
-    let removed = args.remote.open(&context.layout)?.call(Method::DELETE, &function.path(), None)?;
-    context.output.result(&removed, || vec![format!("{}/{} is gone", function.tenant, function.function)])
+    let remote = args.remote.open(&context.layout)?;
+    match &args.what {
+        Function::Rm { function } => {
+            let removed = remote.call(Method::DELETE, &function.path(), None)?;
+            context.output.result(&removed, || vec![format!("{}/{} is gone", function.tenant, function.function)])
+        }
+        Function::Prune { function, keep } => {
+            let path = format!("{}/prune", function.path());
+            let pruned = remote.call(Method::POST, &path, Some(&json!({ "keep": keep })))?;
+            context.output.result(&pruned, || {
+                let (gone, [kept, freed, stored]) = (
+                    items(&pruned, "removed").len(),
+                    ["kept", "freed_bytes", "stored_bytes"].map(|n| text(&pruned, n)),
+                );
+                vec![format!("{gone} versions forgotten, {kept} kept; {freed} bytes freed, the tenant stores {stored}")]
+            })
+        }
+    }
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -136,5 +223,15 @@ mod tests {
         for text in ["", "x", ": v", "a b: c", "a: b\nc"] {
             assert!(header(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn followed_lines_are_told_as_they_are_and_a_gap_before_them() {
+        let page = json!({ "lines": ["one", "two"], "cursor": "1-1", "missed": false });
+        assert_eq!(told(&page, false), "one\ntwo\n");
+        assert_eq!(told(&page, true), "{\"line\":\"one\"}\n{\"line\":\"two\"}\n");
+        let page = json!({ "lines": ["three"], "cursor": "1-1", "missed": true });
+        assert!(told(&page, false).starts_with("-- lines between were overwritten"));
+        assert!(told(&page, true).lines().next().unwrap().contains("missed"));
     }
 }

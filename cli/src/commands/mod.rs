@@ -11,6 +11,7 @@ pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod secret;
 pub(crate) mod token;
+pub(crate) mod usage;
 
 use std::io::Read;
 use std::path::Path;

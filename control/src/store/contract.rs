@@ -1,7 +1,7 @@
 //! What every store must do, whatever is behind it. Written against the trait; each store runs all of it.
 
 use cofferdam_model::random::SeededRandom;
-use cofferdam_model::{Digest, Random, RouteSpec, SealedValue};
+use cofferdam_model::{Digest, Random, RouteSpec, SealedValue, UsageCursor};
 
 use super::*;
 use crate::store::SqliteStore;
@@ -49,6 +49,10 @@ contract! {
     routes_of_one_app_are_replaced_and_others_kept,
     key_is_revoked_once,
     two_openings_do_not_lose_a_change,
+    usage_adds_up_and_stays_with_its_mark,
+    usage_that_does_not_fit_stays_at_the_most,
+    usage_of_a_removed_function_keeps_its_name_until_it_is_forgotten,
+    components_are_told_once_however_many_versions_have_them,
 }
 
 struct World {
@@ -261,4 +265,102 @@ fn two_openings_do_not_lose_a_change(fixture: &impl Fixture) {
     run(&mut one, |tx| tx.put_member(&tenant, &member("carol"))).unwrap();
     let subjects: Vec<_> = world.state(&mut two).unwrap().members.into_iter().map(|m| m.subject).collect();
     assert_eq!(subjects, ["alice", "bob", "carol"]);
+}
+
+fn tally(calls: u64, cpu_us: u64) -> Tally {
+    let usage = Usage { cpu_us, egress_bytes_in: calls, ..Usage::default() };
+    Tally { calls, answered: calls, usage, ..Tally::default() }
+}
+
+impl World {
+    fn usage(&self, store: &mut dyn Store, range: &UsageRange) -> Vec<(u64, String, Tally)> {
+        let rows = run(store, |tx| tx.usage(&self.tenant.id, range, 100)).unwrap();
+        rows.into_iter().map(|(row, name)| (row.hour, name, row.tally)).collect()
+    }
+
+    fn used(&self, hour: u64, tally: Tally) -> UsageRow {
+        UsageRow { hour, function: self.function.id.clone(), tally }
+    }
+}
+
+fn step(next: u64, rows: Vec<UsageRow>) -> UsageStep {
+    let mark = UsageMark { next, leaf: [u8::try_from(next).unwrap(); 32] };
+    UsageStep { rows, closed: vec![], opened: vec![], mark }
+}
+
+const ALL: UsageRange = UsageRange { function: None, hours: 0..u64::MAX, after: None };
+
+fn usage_adds_up_and_stays_with_its_mark(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let mut store = fixture.open();
+    world.fill(&mut store);
+    assert_eq!(run(&mut store, |tx| tx.usage_mark()).unwrap(), None);
+    let open = |request: &str, index| OpenCall { request: request.into(), index, function: world.function.id.clone() };
+    let mut first = step(7, vec![world.used(10, tally(2, 5)), world.used(11, tally(1, 1))]);
+    first.opened = vec![open("b", 5), open("a", 6)];
+    run(&mut store, |tx| tx.add_usage(&first)).unwrap();
+    let mut second = step(9, vec![world.used(10, tally(3, 7))]);
+    (second.closed, second.opened) = (vec!["b".into()], vec![open("c", 8)]);
+    run(&mut store, |tx| tx.add_usage(&second)).unwrap();
+    let failed: Result<(), _> = run(&mut store, |tx| {
+        tx.add_usage(&step(20, vec![world.used(10, tally(9, 9))]))?;
+        Err(ControlError::not_found("thing", "x"))
+    });
+    assert!(failed.is_err());
+
+    let mut store = fixture.open();
+    let found = run(&mut store, |tx| tx.usage_mark()).unwrap();
+    assert_eq!(found, Some((second.mark, vec![open("a", 6), open("c", 8)])));
+    let name = || "f".to_owned();
+    assert_eq!(world.usage(&mut store, &ALL), [(10, name(), tally(5, 12)), (11, name(), tally(1, 1))]);
+    assert_eq!(world.usage(&mut store, &UsageRange { hours: 11..12, ..ALL }), [(11, name(), tally(1, 1))]);
+    assert_eq!(world.usage(&mut store, &UsageRange { hours: 0..10, ..ALL }), []);
+    assert_eq!(world.usage(&mut store, &UsageRange { function: Some("other".into()), ..ALL }), []);
+    let after = Some(UsageCursor { hour: 10, function: world.function.id.clone() });
+    assert_eq!(world.usage(&mut store, &UsageRange { after, ..ALL }), [(11, name(), tally(1, 1))]);
+    let stranger = TenantId::mint(&world.random);
+    assert_eq!(run(&mut store, |tx| tx.usage(&stranger, &ALL, 100)).unwrap(), []);
+    run(&mut store, |tx| tx.forget_open_calls()).unwrap();
+    assert_eq!(run(&mut store, |tx| tx.usage_mark()).unwrap(), Some((second.mark, vec![])));
+}
+
+fn usage_that_does_not_fit_stays_at_the_most(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let mut store = fixture.open();
+    world.fill(&mut store);
+    let most = i64::MAX.unsigned_abs();
+    for (next, cpu_us) in [(1, u64::MAX), (2, 1), (3, most)] {
+        run(&mut store, |tx| tx.add_usage(&step(next, vec![world.used(1, tally(1, cpu_us))]))).unwrap();
+        assert_eq!(world.usage(&mut store, &ALL)[0].2.usage.cpu_us, most);
+    }
+    assert_eq!(world.usage(&mut store, &ALL)[0].2.calls, 3);
+}
+
+fn usage_of_a_removed_function_keeps_its_name_until_it_is_forgotten(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let mut store = fixture.open();
+    world.fill(&mut store);
+    run(&mut store, |tx| tx.add_usage(&step(1, vec![world.used(5, tally(1, 1)), world.used(6, tally(1, 1))]))).unwrap();
+    run(&mut store, |tx| tx.remove_function(&world.function.id)).unwrap();
+    run(&mut store, |tx| tx.forget_usage(6)).unwrap();
+    assert_eq!(world.usage(&mut store, &ALL), [(6, "f".to_owned(), tally(1, 1))]);
+    run(&mut store, |tx| tx.forget_usage(7)).unwrap();
+    assert_eq!(world.usage(&mut store, &ALL), []);
+    run(&mut store, |tx| tx.add_usage(&step(2, vec![world.used(8, tally(1, 1))]))).unwrap();
+    assert_eq!(world.usage(&mut store, &ALL), [(8, String::new(), tally(1, 1))], "the name is forgotten too");
+}
+
+fn components_are_told_once_however_many_versions_have_them(fixture: &impl Fixture) {
+    let (mut one, mut two) = (World::new(1), World::new(2));
+    let mut store = fixture.open();
+    one.fill(&mut store);
+    two.fill(&mut store);
+    let mut again = one.version(3);
+    again.component = Digest([2; 32]);
+    run(&mut store, |tx| tx.insert_version(&again)).unwrap();
+    run(&mut store, |tx| tx.insert_version(&one.version(4))).unwrap();
+    let own = run(&mut store, |tx| tx.components(Some(&one.tenant.id))).unwrap();
+    assert_eq!(own, [(Digest([2; 32]), 77), (Digest([4; 32]), 77)]);
+    assert_eq!(run(&mut store, |tx| tx.components(None)).unwrap(), own, "the other tenant's is the same");
+    assert_eq!(run(&mut store, |tx| tx.components(Some(&two.tenant.id))).unwrap(), own[..1]);
 }

@@ -7,8 +7,9 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::error::ControlError;
 
-/// Step n brings `user_version` from n to n + 1.
-const STEPS: &[&str] = &["
+/// Step n brings `user_version` from n to n + 1. What was used names functions that may be gone, so it refers to none.
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE counters (
         name TEXT PRIMARY KEY, value INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
@@ -75,7 +76,34 @@ const STEPS: &[&str] = &["
         created INTEGER NOT NULL, expires INTEGER NOT NULL, revoked INTEGER
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX api_keys_of_tenant ON api_keys (tenant);
-"];
+",
+    "
+    CREATE TABLE function_names (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO function_names (id, name) SELECT id, name FROM functions;
+
+    CREATE TABLE usage (
+        tenant TEXT NOT NULL, hour INTEGER NOT NULL, function TEXT NOT NULL,
+        calls INTEGER NOT NULL, answered INTEGER NOT NULL, failed INTEGER NOT NULL, refused INTEGER NOT NULL,
+        cpu_us INTEGER NOT NULL, wall_us INTEGER NOT NULL,
+        memory_bytes INTEGER NOT NULL, memory_kib_ms INTEGER NOT NULL,
+        bytes_in INTEGER NOT NULL, bytes_out INTEGER NOT NULL, log_bytes INTEGER NOT NULL,
+        egress_calls INTEGER NOT NULL, egress_bytes_out INTEGER NOT NULL, egress_bytes_in INTEGER NOT NULL,
+        PRIMARY KEY (tenant, hour, function)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE usage_open_calls (
+        request TEXT PRIMARY KEY, record INTEGER NOT NULL, function TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE usage_mark (
+        one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL, leaf BLOB NOT NULL
+    ) STRICT;
+
+    CREATE INDEX versions_by_component ON versions (component);
+",
+];
 
 /// Runs the steps that are missing, all or none.
 pub(super) fn run(connection: &mut Connection) -> Result<(), ControlError> {

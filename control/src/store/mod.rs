@@ -7,7 +7,7 @@ mod migrations;
 mod sqlite;
 
 use cofferdam_model::{
-    Digest, FunctionId, FunctionSettings, KeyId, RouteId, RouteSpec, TenantId, UnixNanos, VersionId,
+    Digest, FunctionId, FunctionSettings, KeyId, RouteId, RouteSpec, TenantId, UnixNanos, Usage, UsageRange, VersionId,
 };
 
 use crate::error::ControlError;
@@ -147,6 +147,65 @@ pub struct TenantState {
     pub api_keys: Vec<ApiKeyRow>,
 }
 
+/// Calls of a function in one hour, and all they used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Calls that ended, however they did.
+    pub calls: u64,
+    /// Those that were answered in full.
+    pub answered: u64,
+    /// Those that ran and were not.
+    pub failed: u64,
+    /// Those that were permitted and did not run: over a limit, or no cell could be had.
+    pub refused: u64,
+    /// What they used, each field summed.
+    pub usage: Usage,
+}
+
+/// What a function used in one hour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageRow {
+    /// Hours since 1970.
+    pub hour: u64,
+    /// Which function. Its tenant's id is part of its own.
+    pub function: FunctionId,
+    /// How much.
+    pub tally: Tally,
+}
+
+/// A call whose intent was counted on and whose end is still to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenCall {
+    /// Its request.
+    pub request: String,
+    /// Index of the record that began it.
+    pub index: u64,
+    /// Which function it is of.
+    pub function: FunctionId,
+}
+
+/// How far the log is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsageMark {
+    /// Index of the first record not counted.
+    pub next: u64,
+    /// Leaf hash of the record before it.
+    pub leaf: [u8; 32],
+}
+
+/// One step of counting. All of it is stored, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageStep {
+    /// What comes on top.
+    pub rows: Vec<UsageRow>,
+    /// Calls that ended, by request.
+    pub closed: Vec<String>,
+    /// Calls that began and have not ended.
+    pub opened: Vec<OpenCall>,
+    /// Where it leads to.
+    pub mark: UsageMark,
+}
+
 /// One open transaction. Nothing is seen by others until the work that was given it ends well.
 pub trait Transaction {
     /// Counts one more change and gives the new count.
@@ -189,6 +248,23 @@ pub trait Transaction {
     fn revoke_api_key(&mut self, id: &KeyId, at: UnixNanos) -> Result<bool, ControlError>;
     /// Forgets an API key; says whether it was there.
     fn remove_api_key(&mut self, id: &KeyId) -> Result<bool, ControlError>;
+    /// Every component that some version is made of, once each, with its length: of one tenant, or of all.
+    fn components(&mut self, tenant: Option<&TenantId>) -> Result<Vec<(Digest, u64)>, ControlError>;
+    /// How far the log is counted, and the calls that are open there; none where nothing was counted yet.
+    fn usage_mark(&mut self) -> Result<Option<(UsageMark, Vec<OpenCall>)>, ControlError>;
+    /// Adds what was counted. Sums that do not fit stay at the most there is.
+    fn add_usage(&mut self, step: &UsageStep) -> Result<(), ControlError>;
+    /// Forgets every open call: they are in a log that is not counted any more.
+    fn forget_open_calls(&mut self) -> Result<(), ControlError>;
+    /// Forgets what was used before an hour, and the names of functions that are in nothing any more.
+    fn forget_usage(&mut self, before: u64) -> Result<(), ControlError>;
+    /// Rows of a tenant in order of hour and function, at most `most`, each with the function's name.
+    fn usage(
+        &mut self,
+        tenant: &TenantId,
+        range: &UsageRange,
+        most: usize,
+    ) -> Result<Vec<(UsageRow, String)>, ControlError>;
 }
 
 /// Work done inside a transaction.

@@ -2,17 +2,19 @@
 //!
 //! Owns the statements. Must never build one from text it was given: values are bound, always.
 
+mod usage;
+
 use std::path::Path;
 use std::time::Duration;
 
-use cofferdam_model::{Digest, FunctionId, KeyId, RouteId, TenantId, UnixNanos, VersionId};
+use cofferdam_model::{Digest, FunctionId, KeyId, RouteId, TenantId, UnixNanos, UsageRange, VersionId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, TransactionBehavior, named_params, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    ApiKeyRow, FunctionRow, MemberRow, PolicyRow, RouteRow, SecretRow, Store, TenantRow, TenantState, Transaction,
-    VersionRow, Work, migrations,
+    ApiKeyRow, FunctionRow, MemberRow, OpenCall, PolicyRow, RouteRow, SecretRow, Store, TenantRow, TenantState,
+    Transaction, UsageMark, UsageRow, UsageStep, VersionRow, Work, migrations,
 };
 use crate::error::ControlError;
 use crate::vault::{self, WrappedKey};
@@ -184,6 +186,10 @@ impl Transaction for SqliteTransaction<'_> {
                 ":current": function.current.as_ref().map(VersionId::as_str),
             },
         )?;
+        self.execute(
+            "INSERT INTO function_names (id, name) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+            params![function.id.as_str(), function.name],
+        )?;
         Ok(())
     }
 
@@ -303,6 +309,40 @@ impl Transaction for SqliteTransaction<'_> {
 
     fn remove_api_key(&mut self, id: &KeyId) -> Result<bool, ControlError> {
         Ok(self.execute("DELETE FROM api_keys WHERE id = ?1", [id.as_str()])? > 0)
+    }
+
+    fn components(&mut self, tenant: Option<&TenantId>) -> Result<Vec<(Digest, u64)>, ControlError> {
+        self.rows(
+            "SELECT v.component, MAX(v.component_bytes) FROM versions v JOIN functions f ON f.id = v.function
+             WHERE ?1 IS NULL OR f.tenant = ?1 GROUP BY v.component ORDER BY v.component",
+            [tenant.map(TenantId::as_str)],
+            |row| Ok((Digest::try_from(get::<String>(row, 0)?).map_err(damaged)?, number(row, 1)?)),
+        )
+    }
+
+    fn usage_mark(&mut self) -> Result<Option<(UsageMark, Vec<OpenCall>)>, ControlError> {
+        usage::mark(self)
+    }
+
+    fn add_usage(&mut self, step: &UsageStep) -> Result<(), ControlError> {
+        usage::add(self, step)
+    }
+
+    fn forget_open_calls(&mut self) -> Result<(), ControlError> {
+        self.execute("DELETE FROM usage_open_calls", []).map(|_| ())
+    }
+
+    fn forget_usage(&mut self, before: u64) -> Result<(), ControlError> {
+        usage::forget(self, before)
+    }
+
+    fn usage(
+        &mut self,
+        tenant: &TenantId,
+        range: &UsageRange,
+        most: usize,
+    ) -> Result<Vec<(UsageRow, String)>, ControlError> {
+        usage::rows(self, tenant, range, most)
     }
 }
 

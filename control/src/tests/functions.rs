@@ -1,5 +1,7 @@
 //! Functions, versions, limits and secrets.
 
+use cofferdam_model::LogRange;
+
 use super::*;
 use serde_json::json;
 
@@ -203,6 +205,7 @@ fn logs_are_not_read_here() {
     let world = World::new();
     let (tenant, key) = world.tenant("acme");
     let function = world.function(&tenant, &key, "pay", FunctionSettings::default());
-    let refused = world.ask(&key, Manage::ReadLogs { function, lines: 1 }).unwrap_err();
+    let range = LogRange { lines: 1, after: None, wait: Duration::ZERO };
+    let refused = world.ask(&key, Manage::ReadLogs { function, range }).unwrap_err();
     assert!(matches!(refused, ControlError::NotAChange { action: "ReadLogs" }));
 }

@@ -6,6 +6,8 @@ mod access;
 mod functions;
 mod installation;
 mod routes;
+mod storage;
+mod usage;
 
 use std::future::Future;
 use std::path::Path;
@@ -63,8 +65,8 @@ pub(super) struct World {
     pub(super) random: Arc<SeededRandom>,
     pub(super) operator: String,
     identities: Identities,
-    log: Log,
-    runtime: tokio::runtime::Runtime,
+    pub(super) log: Log,
+    pub(super) runtime: tokio::runtime::Runtime,
     dir: tempfile::TempDir,
 }
 

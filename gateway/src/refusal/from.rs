@@ -19,9 +19,10 @@ impl From<ControlError> for Refusal {
         let message = error.to_string();
         match error {
             ControlError::NotFound { .. } => Self::Missing { message },
-            ControlError::Exists { .. } | ControlError::RouteConflict { .. } | ControlError::HostTaken { .. } => {
-                Self::Conflict { message }
-            }
+            ControlError::Exists { .. }
+            | ControlError::RouteConflict { .. }
+            | ControlError::HostTaken { .. }
+            | ControlError::StorageFull { .. } => Self::Conflict { message },
             ControlError::Policy(cause) => Self::Invalid { message: cause.to_string() },
             ControlError::Invalid { .. }
             | ControlError::AboveCeiling { .. }
@@ -35,6 +36,7 @@ impl From<ControlError> for Refusal {
             | ControlError::StoreTooNew { .. }
             | ControlError::Damaged { .. }
             | ControlError::Store(_)
+            | ControlError::Log(_)
             | ControlError::NotAChange { .. } => ours(&error),
         }
     }

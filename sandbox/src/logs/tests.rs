@@ -2,7 +2,7 @@
 
 use cofferdam_model::clock::ManualClock;
 use cofferdam_model::random::SeededRandom;
-use cofferdam_model::{RequestId, TenantId, UnixNanos};
+use cofferdam_model::{LogCursor, RequestId, TenantId, UnixNanos};
 
 use super::*;
 
@@ -24,6 +24,27 @@ struct Rig {
     logs: Logs,
 }
 
+impl Rig {
+    fn newest(&self, lines: usize) -> Result<Vec<String>, SandboxError> {
+        self.logs.flush();
+        tail::newest(self.dir.path(), &function(), lines).map(|page| page.lines)
+    }
+
+    fn write(&self, text: &str) {
+        self.logs.append(&function(), vec![line(text.as_bytes())]);
+        self.logs.flush();
+    }
+
+    fn after(&self, place: LogCursor, lines: usize) -> LogPage {
+        tail::after(self.dir.path(), &function(), place, lines).unwrap()
+    }
+}
+
+/// What was written, without what stands before it.
+fn said(page: &LogPage) -> Vec<&str> {
+    page.lines.iter().map(|line| line.rsplit("out ").next().unwrap()).collect()
+}
+
 fn rig(limits: Limits) -> Rig {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::at(UnixNanos::from_seconds(1_795_171_080)));
@@ -37,8 +58,8 @@ fn a_line_names_time_request_and_stream() {
     rig.logs.append(&function(), vec![line(b"hello\r\n\nworld\n")]);
     let at = "2026-11-20T10:38:00.000000Z";
     let expected = [format!("{at} {} out hello", request()), format!("{at} {} out world", request())];
-    assert_eq!(rig.logs.newest(&function(), 10).unwrap(), expected);
-    assert_eq!(rig.logs.newest(&function(), 1).unwrap(), expected[1..]);
+    assert_eq!(rig.newest(10).unwrap(), expected);
+    assert_eq!(rig.newest(1).unwrap(), expected[1..]);
 }
 
 #[test]
@@ -46,7 +67,7 @@ fn guest_cannot_write_control_characters_or_forge_lines() {
     let rig = rig(Limits::default());
     let naughty = "\x1b[2J\x07 a\rb\tc \u{202e}evil\u{2028} \u{9b}31m \\u{1b} ü 日本".as_bytes();
     rig.logs.append(&function(), vec![line(&[naughty, b" \xff\xfe\x00"].concat())]);
-    let lines = rig.logs.newest(&function(), 10).unwrap();
+    let lines = rig.newest(10).unwrap();
     assert_eq!(lines.len(), 1);
     assert!(
         lines[0]
@@ -82,11 +103,11 @@ fn one_call_cannot_say_more_than_its_limit_not_even_in_empty_pieces() {
 fn a_log_flood_is_cut_and_counted() {
     let rig = rig(Limits { log_bytes_per_second: 250, ..Limits::default() });
     rig.logs.append(&function(), vec![line(&b"0123456789\n".repeat(100))]);
-    let before = rig.logs.newest(&function(), 1000).unwrap();
+    let before = rig.newest(1000).unwrap();
     assert!((10..20).contains(&before.len()), "{}", before.len());
     rig.clock.advance(Duration::from_secs(4));
     rig.logs.append(&function(), vec![line(b"again\n")]);
-    let after = rig.logs.newest(&function(), 1000).unwrap();
+    let after = rig.newest(1000).unwrap();
     let dropped = 100 - before.len();
     assert!(after[before.len()].ends_with(&format!("- platform {dropped} lines were dropped here")));
     assert!(after.last().unwrap().ends_with("out again"));
@@ -100,7 +121,7 @@ fn files_are_rotated_and_bounded() {
         // One at a time: the queue is not what is looked at here.
         rig.logs.flush();
     }
-    let lines = rig.logs.newest(&function(), 1000).unwrap();
+    let lines = rig.newest(1000).unwrap();
     assert!(lines.len() > 20 && lines.len() < 80, "{}", lines.len());
     assert!(lines.last().unwrap().ends_with("line 199"));
     for (older, newer) in lines.iter().zip(&lines[1..]) {
@@ -114,5 +135,73 @@ fn files_are_rotated_and_bounded() {
 #[test]
 fn a_function_that_never_wrote_has_no_lines() {
     let rig = rig(Limits::default());
-    assert_eq!(rig.logs.newest(&function(), 10).unwrap(), Vec::<String>::new());
+    assert_eq!(rig.newest(10).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_reader_who_comes_back_gets_each_line_once_also_across_rotation() {
+    let rig = rig(Limits { log_file_bytes: 2000, ..Limits::default() });
+    let start = tail::newest(rig.dir.path(), &function(), 10).unwrap();
+    assert_eq!(start, LogPage { lines: vec![], cursor: LogCursor::default(), missed: false });
+    let (mut place, mut seen) = (start.cursor, Vec::new());
+    for number in 0..200 {
+        rig.write(&format!("line {number}\n"));
+        // Sometimes at once, sometimes after several, never after so many that the older file is gone.
+        if number % 7 == 0 || number % 5 == 0 {
+            let page = rig.after(place, 100);
+            assert!(!page.missed);
+            seen.extend(said(&page).into_iter().map(str::to_owned));
+            place = page.cursor;
+            assert_eq!(rig.after(place, 100), LogPage { lines: vec![], cursor: place, missed: false });
+        }
+    }
+    seen.extend(said(&rig.after(place, 100)).into_iter().map(str::to_owned));
+    assert_eq!(seen, (0..200).map(|number| format!("line {number}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_reader_gets_no_more_than_asked_for_and_goes_on_where_that_ended() {
+    let rig = rig(Limits { log_file_bytes: 2000, ..Limits::default() });
+    (0..40).for_each(|number| rig.write(&format!("{number}\n")));
+    let mut place = LogCursor::default();
+    let all = tail::newest(rig.dir.path(), &function(), 100).unwrap();
+    let mut seen = Vec::new();
+    loop {
+        let page = rig.after(place, 3);
+        assert!(page.lines.len() <= 3);
+        if page.lines.is_empty() {
+            break;
+        }
+        place = page.cursor;
+        seen.extend(page.lines);
+    }
+    assert_eq!((seen, place), (all.lines, all.cursor));
+}
+
+#[test]
+fn a_reader_who_stayed_away_too_long_is_told_that_lines_are_gone() {
+    let rig = rig(Limits { log_file_bytes: 2000, ..Limits::default() });
+    rig.write("first\n");
+    let place = tail::newest(rig.dir.path(), &function(), 10).unwrap().cursor;
+    (0..200).for_each(|number| rig.write(&format!("line {number}\n")));
+    let page = rig.after(place, 1000);
+    assert!(page.missed && said(&page).last() == Some(&"line 199"));
+    assert!(!rig.after(page.cursor, 10).missed);
+    let beyond = LogCursor { offset: u64::MAX, ..page.cursor };
+    assert!(rig.after(beyond, 10).missed, "a place nobody was at");
+}
+
+#[tokio::test]
+async fn a_reader_waits_for_the_next_line_and_no_longer_than_asked() {
+    let rig = rig(Limits::default());
+    rig.write("first\n");
+    let place = tail::newest(rig.dir.path(), &function(), 10).unwrap().cursor;
+    let range = LogRange { lines: 10, after: Some(place), wait: Duration::from_millis(1) };
+    assert_eq!(rig.logs.read(&function(), range).await.unwrap().lines, Vec::<String>::new());
+    // Far longer than a test may take, so that it passes only if the line wakes the reader.
+    let range = LogRange { wait: Duration::from_secs(3600), ..range };
+    let (logs, id) = (rig.logs.clone(), function());
+    let reading = tokio::spawn(async move { logs.read(&id, range).await.unwrap() });
+    rig.logs.append(&function(), vec![line(b"second\n")]);
+    assert_eq!(said(&reading.await.unwrap()), ["second"]);
 }

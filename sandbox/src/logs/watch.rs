@@ -1,0 +1,89 @@
+//! Those who wait for a function to write something.
+//!
+//! Owns their number and their waking. Must never hold up the thread that writes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cofferdam_model::FunctionId;
+use tokio::sync::Notify;
+
+/// Readers that may wait for one function, and in all. Further ones are answered at once.
+const OF_ONE: usize = 16;
+const IN_ALL: usize = 256;
+
+/// Who waits for what.
+#[derive(Clone, Default)]
+pub(super) struct Watchers(Arc<Mutex<HashMap<FunctionId, (usize, Arc<Notify>)>>>);
+
+impl Watchers {
+    fn lock(&self) -> MutexGuard<'_, HashMap<FunctionId, (usize, Arc<Notify>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place among those who wait; none where there are too many.
+    pub(super) fn watch(&self, function: &FunctionId) -> Option<Watch> {
+        let mut watched = self.lock();
+        let total: usize = watched.values().map(|(count, _)| *count).sum();
+        if total >= IN_ALL {
+            return None;
+        }
+        let (count, notify) = watched.entry(function.clone()).or_default();
+        if *count >= OF_ONE {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        Some(Watch { watchers: self.clone(), function: function.clone(), written: notify.clone() })
+    }
+
+    /// Wakes those who wait for a function.
+    pub(super) fn wake(&self, function: &FunctionId) {
+        if let Some((_, notify)) = self.lock().get(function) {
+            notify.notify_waiters();
+        }
+    }
+}
+
+/// A place among those who wait, given back when dropped.
+pub(super) struct Watch {
+    watchers: Watchers,
+    function: FunctionId,
+    /// Told when something was written.
+    pub(super) written: Arc<Notify>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut watched = self.watchers.lock();
+        if let Some((count, _)) = watched.get_mut(&self.function) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                watched.remove(&self.function);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cofferdam_model::TenantId;
+    use cofferdam_model::random::SeededRandom;
+
+    #[test]
+    fn places_to_wait_are_bounded_and_given_back() {
+        let (random, watchers) = (SeededRandom::new(1), Watchers::default());
+        let tenant = TenantId::mint(&random);
+        let mut held = Vec::new();
+        for _ in 0..IN_ALL / OF_ONE {
+            let function = FunctionId::mint(&tenant, &random);
+            held.extend((0..OF_ONE).map(|_| watchers.watch(&function).unwrap()));
+            assert!(watchers.watch(&function).is_none());
+        }
+        assert!(watchers.watch(&FunctionId::mint(&tenant, &random)).is_none());
+        held.pop();
+        assert!(watchers.watch(&FunctionId::mint(&tenant, &random)).is_some());
+        drop(held);
+        assert!(watchers.lock().is_empty());
+    }
+}
