@@ -64,6 +64,8 @@ enum Command {
     Usage(commands::usage::UsageArgs),
     /// Remove functions, and forget their old versions
     Function(commands::function::FunctionArgs),
+    /// List and recycle the cells functions run in
+    Cells(commands::cells::CellsArgs),
     /// Set, list and remove the secrets of a function
     Secret(commands::secret::SecretArgs),
     /// Make, list and revoke API keys
@@ -78,6 +80,8 @@ enum Command {
     Token(commands::token::TokenArgs),
     /// Read and check the log
     Audit(commands::audit::AuditArgs),
+    /// Show a node's counters, as Prometheus reads them
+    Metrics(commands::cells::MetricsArgs),
     /// Say what this host can enforce, and whether the data directory is fit to serve from
     Doctor(commands::doctor::DoctorArgs),
     /// Print a completion script
@@ -136,6 +140,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Logs(args) => commands::function::logs(args, &context),
         Command::Usage(args) => commands::usage::run(args, &context, &clock),
         Command::Function(args) => commands::function::function(args, &context),
+        Command::Cells(args) => commands::cells::cells(args, &context),
         Command::Secret(args) => commands::secret::run(args, &context),
         Command::Key(args) => commands::key::run(args, &context),
         Command::Tenant(args) => commands::access::tenant(args, &context),
@@ -143,6 +148,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Policy(args) => commands::access::policy(args, &context),
         Command::Token(args) => commands::token::run(args, &context, &clock, &random),
         Command::Audit(args) => commands::audit::run(args, &context),
+        Command::Metrics(args) => commands::cells::metrics(args, &context),
         Command::Doctor(args) => commands::doctor::run(args, &context),
         Command::Completions { shell } => {
             let mut script = Vec::new();

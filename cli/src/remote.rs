@@ -100,6 +100,12 @@ impl Remote {
             .map_err(|error| Failure::new(Kind::Remote, format!("the node's answer is not JSON: {error}")))
     }
 
+    /// Asks, and gives what was answered as it is; any status but a good one is a failure.
+    pub(crate) fn text(&self, method: Method, path: &str) -> Result<Bytes, Failure> {
+        let answer = self.send(method, path, None, Bytes::new())?;
+        if answer.status.is_success() { Ok(answer.body) } else { Err(problem(&answer)) }
+    }
+
     /// Sends bytes of a kind, and gives the JSON answered.
     pub(crate) fn upload(&self, method: Method, path: &str, kind: &'static str, body: Bytes) -> Result<Value, Failure> {
         let answer = self.send(method, path, Some(kind), body)?;

@@ -121,6 +121,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         clock,
         random,
         uploads: cofferdam_gateway::Uploads::default(),
+        metrics: Arc::default(),
     };
     let detail = format!("isolation={}", sandbox.isolation().as_str());
     let start = Note::Start { version: env!("CARGO_PKG_VERSION").into(), detail: detail.clone() };

@@ -114,7 +114,10 @@ impl Change<'_> {
             | Manage::ReadUsage { .. }
             | Manage::ListSecrets { .. }
             | Manage::ListKeys { .. }
-            | Manage::ReadLogs { .. } => Err(ControlError::NotAChange { action: operation.action().as_str() }),
+            | Manage::ReadLogs { .. }
+            | Manage::ListCells { .. }
+            | Manage::RecycleCells { .. }
+            | Manage::ReadMetrics => Err(ControlError::NotAChange { action: operation.action().as_str() }),
         }?;
         Ok((operation.tenant(), answer))
     }

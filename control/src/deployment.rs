@@ -198,6 +198,9 @@ fn check_limits(limits: &FunctionLimits, ceiling: &FunctionLimits) -> Result<(),
     Ok(())
 }
 
+/// Memory a cell may be said to be too large at.
+const RECYCLE_BYTES: std::ops::RangeInclusive<u64> = 1024 * 1024..=64 * 1024 * 1024 * 1024;
+
 fn check_recycle(recycle: &Recycle) -> Result<(), ControlError> {
     let each = [
         ("after_calls", recycle.after_calls, 1_000_000),
@@ -209,6 +212,11 @@ fn check_recycle(recycle: &Recycle) -> Result<(), ControlError> {
             let reason = format!("1 to {most} is expected");
             return Err(ControlError::invalid(format!("recycle `{field}`"), &given.to_string(), reason));
         }
+    }
+    let bytes = recycle.memory_bytes;
+    if bytes != 0 && !RECYCLE_BYTES.contains(&bytes) {
+        let reason = format!("{} to {} is expected, or 0", RECYCLE_BYTES.start(), RECYCLE_BYTES.end());
+        return Err(ControlError::invalid("recycle `memory_bytes`", &bytes.to_string(), reason));
     }
     Ok(())
 }

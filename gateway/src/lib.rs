@@ -6,6 +6,7 @@
 pub mod body;
 pub mod call;
 pub mod certificate;
+mod change;
 pub mod client;
 pub mod config;
 pub mod drain;
@@ -16,7 +17,9 @@ pub mod limits;
 pub mod listen;
 pub mod live;
 mod manage;
+pub mod metrics;
 pub mod node;
+mod observe;
 mod peers;
 mod perform;
 pub mod pipeline;

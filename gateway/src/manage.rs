@@ -46,6 +46,11 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("POST", "tenants/*/keys", Action::CreateKey),
     ("GET", "tenants/*/keys", Action::ListKeys),
     ("DELETE", "keys/*", Action::RevokeKey),
+    ("GET", "tenants/*/cells", Action::ListCells),
+    ("DELETE", "tenants/*/cells", Action::RecycleCells),
+    ("GET", "tenants/*/functions/*/cells", Action::ListCells),
+    ("DELETE", "tenants/*/functions/*/cells", Action::RecycleCells),
+    ("GET", "metrics", Action::ReadMetrics),
 ];
 
 fn names_of(pattern: &str, path: &str) -> Option<Vec<String>> {
@@ -200,6 +205,11 @@ impl Asked {
                 let range = asked::log_range(query)?;
                 Manage::ReadLogs { function: names.function()?, range }
             }
+            Action::ListCells => Manage::ListCells { tenant: names.tenant()?, function: names.function_if_named()? },
+            Action::RecycleCells => {
+                Manage::RecycleCells { tenant: names.tenant()?, function: names.function_if_named()? }
+            }
+            Action::ReadMetrics => Manage::ReadMetrics,
         })
     }
 }
@@ -223,6 +233,10 @@ impl Names<'_> {
     fn function(&self) -> Result<FunctionRef, Refusal> {
         let found = self.snapshot.function(&self.tenant()?, self.text(1)?).ok_or(Refusal::NotFound)?;
         Ok(FunctionRef { id: found.id.clone(), name: found.name.clone() })
+    }
+
+    fn function_if_named(&self) -> Result<Option<FunctionRef>, Refusal> {
+        if self.names.len() > 1 { self.function().map(Some) } else { Ok(None) }
     }
 
     fn function_or_new(&self, random: &dyn Random) -> Result<FunctionRef, Refusal> {

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use crate::drain::Drain;
 use crate::limits::Limiter;
 use crate::live::Live;
+use crate::metrics::Metrics;
 
 /// Components that may be uploaded and held in memory at once.
 const UPLOADS: usize = 2;
@@ -44,6 +45,8 @@ pub struct Node {
     pub random: Arc<dyn Random>,
     /// Uploads under way.
     pub uploads: Uploads,
+    /// What has happened so far, in numbers.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The bound on components held in memory.

@@ -1,4 +1,4 @@
-//! What is done once it is permitted and an entry is open: run a function, make a change, answer a health question.
+//! What is done once it is permitted and an entry is open: run a function, or answer a health question.
 //!
 //! Owns how an effect becomes a recorded reply: held whole where it is small, begun and streamed where it is not.
 //! Must never act on anything but the permit inside the entry, and never give a byte of an answer before its record.
@@ -11,11 +11,8 @@ use bytes::Bytes;
 use cofferdam_audit::{Entry, Recorded};
 use cofferdam_authz::Permit;
 use cofferdam_model::frame::RequestHead;
-use cofferdam_model::operation::FunctionRef;
-use cofferdam_model::{
-    CallFacts, Circumstances, Digest, Ending, FunctionId, Invoke, LogRange, Manage, Reply as _, RequestId, Usage,
-};
-use cofferdam_sandbox::{Answer, AnswerBody, Cut, Failure, LogPage};
+use cofferdam_model::{CallFacts, Circumstances, Digest, Ending, Invoke, Reply as _, RequestId, Usage};
+use cofferdam_sandbox::{Answer, AnswerBody, Cut, Failure};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -24,7 +21,6 @@ use crate::call::Received;
 use crate::drain::{Hold, Phase};
 use crate::limits::{Admission, Standing};
 use crate::live::Picture;
-use crate::manage::Asked;
 use crate::node::Node;
 use crate::pipeline::Unrecorded;
 use crate::refusal::Refusal;
@@ -35,10 +31,6 @@ use crate::turn::Turn;
 
 /// How long an answer that has begun is waited for in the hope of holding it whole.
 const HOLD_FOR: Duration = Duration::from_millis(10);
-/// Steps of counting that whoever asks for usage waits for. More is only left after a long time without counting.
-const STEPS_TO_ANSWER: usize = 8;
-/// Bytes of a change that is no component.
-const CHANGE_BYTES: u64 = 1024 * 1024;
 
 /// What a call holds until the last byte of its answer.
 pub(crate) struct Held {
@@ -163,7 +155,8 @@ async fn deliver(
             let begun = reply.outcome();
             let (recorded, closing) = entry.begin(reply).await.map_err(unrecorded)?;
             body.allow(closing.effects());
-            tokio::spawn(pump(Source { first, body, held }, sender, closing, begun));
+            let metrics = node.metrics.clone();
+            tokio::spawn(pump(Source { first, body, held, metrics }, sender, closing, begun));
             Ok(recorded)
         }
     }
@@ -217,126 +210,6 @@ fn failed(failure: Failure, request: &RequestId, standing: &Standing) -> Reply {
     };
     let ran = Ran { usage: failure.usage, cell: failure.cell, isolation: failure.isolation };
     Reply::refused(&refusal, request, standing, ran)
-}
-
-/// Reads the body of a change, which must be whole to be decided on; the larger kind a few at a time.
-pub(crate) async fn read_change(node: &Node, asked: &Asked, body: hyper::body::Incoming) -> Result<Bytes, Refusal> {
-    let idle = Duration::from_millis(node.limits.body_idle_ms);
-    if !asked.takes_component() {
-        return Inbound::new(body, CHANGE_BYTES, idle)?.collect().await;
-    }
-    let busy = |_| Refusal::Overloaded { retry_after: Duration::from_secs(5) };
-    let _place = node.uploads.0.try_acquire().map_err(busy)?;
-    Inbound::new(body, node.limits.component_bytes, idle)?.collect().await
-}
-
-/// Makes the change the permit names, after its intent is durable, and records how it ended.
-pub(crate) async fn manage(
-    node: &Arc<Node>,
-    mut entry: Entry<Permit<Manage>>,
-    body: Bytes,
-    standing: Standing,
-) -> Result<Recorded<Reply>, Unrecorded> {
-    entry.if_dropped(Ending::ClientGone);
-    let request = entry.subject().circumstances().request.clone();
-    let reply = match change(node, &mut entry, body).await {
-        Ok(value) => Reply::json(StatusCode::OK, &value, &request, &standing),
-        Err(refusal) => Reply::refused(&refusal, &request, &standing, Ran::default()),
-    };
-    entry.close(reply).await.map_err(unrecorded)
-}
-
-async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> Result<serde_json::Value, Refusal> {
-    let recorded = entry.intent().await.map_err(|error| {
-        tracing::error!(%error, "an intent could not be recorded");
-        Refusal::AuditUnavailable
-    })?;
-    match recorded.value().operation() {
-        Manage::ReadLogs { function, range } => return read_logs(node, function, *range).await,
-        Manage::ReadUsage { .. } => return read_usage(node, recorded),
-        Manage::PublishVersion { .. } => return publish(node, recorded, body).await,
-        _ => {}
-    }
-    let operation = recorded.value().operation();
-    let (outdated, frees) = (outdated(operation), frees(operation));
-    let applied = apply(node, recorded)?;
-    if let Some(function) = outdated {
-        node.sandbox.retire(&function);
-    }
-    if frees {
-        collect(node);
-    }
-    Ok(applied)
-}
-
-fn apply(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json::Value, Refusal> {
-    let applied = tokio::task::block_in_place(|| node.live.control().apply(recorded))?;
-    tokio::task::block_in_place(|| node.live.refresh());
-    Ok(applied)
-}
-
-/// Makes a component current. It is compiled before that, so that a version that exists can be run, and not compiled
-/// where its tenant has no room for it.
-async fn publish(node: &Node, recorded: Recorded<&Permit<Manage>>, body: Bytes) -> Result<serde_json::Value, Refusal> {
-    if let Manage::PublishVersion { function, component, component_bytes } = recorded.value().operation() {
-        let (control, tenant) = (node.live.control(), function.id.tenant());
-        tokio::task::block_in_place(|| control.room_for(&tenant, *component, *component_bytes))?;
-    }
-    let (_, hold) = node.sandbox.prepare(body).await?;
-    let applied = apply(node, recorded);
-    // From here on it is referred to, or it is not wanted.
-    drop(hold);
-    collect(node);
-    applied
-}
-
-/// Lines of a function's log, waited for where the caller asks for that; a node that stops does not wait.
-async fn read_logs(node: &Node, function: &FunctionRef, range: LogRange) -> Result<serde_json::Value, Refusal> {
-    let page = tokio::select! {
-        page = node.sandbox.read_logs(&function.id, range) => page?,
-        () = node.drain.reached(Phase::Draining) => {
-            node.sandbox.read_logs(&function.id, LogRange { wait: Duration::ZERO, ..range }).await?
-        }
-    };
-    let LogPage { lines, cursor, missed } = page;
-    Ok(serde_json::json!({ "lines": lines, "cursor": cursor.to_string(), "missed": missed }))
-}
-
-/// What a tenant's functions used, counted up to now as far as that takes no time to speak of.
-fn read_usage(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json::Value, Refusal> {
-    tokio::task::block_in_place(|| {
-        let behind = node.meter.catch_up(STEPS_TO_ANSWER)?;
-        let mut answer = node.live.control().apply(recorded)?;
-        if let serde_json::Value::Object(fields) = &mut answer {
-            fields.insert("records_behind".into(), behind.into());
-        }
-        Ok(answer)
-    })
-}
-
-/// Deletes components that no version refers to any more. A failure does not undo the change: the next one tries again.
-fn collect(node: &Node) {
-    let control = node.live.control();
-    let referenced = || control.components().inspect_err(|error| tracing::warn!(%error, "components unknown")).ok();
-    if let Err(error) = tokio::task::block_in_place(|| node.sandbox.collect(referenced)) {
-        tracing::warn!(%error, "components that nobody refers to could not be deleted");
-    }
-}
-
-/// Whether a change may leave components behind that no version refers to.
-fn frees(operation: &Manage) -> bool {
-    matches!(operation, Manage::RemoveFunction { .. } | Manage::PruneVersions { .. })
-}
-
-/// The function whose cells hold what a change takes away or replaces. They go now, not with the next call.
-fn outdated(operation: &Manage) -> Option<FunctionId> {
-    match operation {
-        Manage::RemoveFunction { function }
-        | Manage::PutFunction { function, .. }
-        | Manage::PutSecret { function, .. }
-        | Manage::RemoveSecret { function, .. } => Some(function.id.clone()),
-        _ => None,
-    }
 }
 
 /// Answers a health question. Counted, not journaled: it comes every second from every balancer. A node whose log has

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cofferdam_audit::Recorded;
 use cofferdam_authz::{Credential, IdentityError, Permit, Principal};
-use cofferdam_model::{CallFacts, Circumstances, Operation, PrincipalKind, Subject};
+use cofferdam_model::{CallFacts, Circumstances, Ending, Operation, PrincipalKind, Subject};
 use http::{HeaderValue, Response, StatusCode, Version, header};
 
 use crate::call::{self, Received};
@@ -16,11 +16,11 @@ use crate::limits::Standing;
 use crate::listen::{Arrived, Handler, Reset};
 use crate::live::Picture;
 use crate::node::Node;
-use crate::perform;
 use crate::refusal::Refusal;
 use crate::respond::{OutBody, Ran, Reply, respond};
 use crate::routes::Target;
 use crate::turn::{Turn, turn};
+use crate::{change, perform};
 
 /// The call could not be recorded, so there is no answer: the connection is reset.
 #[derive(Debug, thiserror::Error)]
@@ -43,10 +43,14 @@ pub(crate) struct Stopped {
 /// Answers one request.
 async fn answer(node: &Arc<Node>, arrived: Arrived) -> Result<Response<OutBody>, Unrecorded> {
     let closable = arrived.connection.version == Version::HTTP_11;
-    let (recorded, refused) = match attempt(node, arrived).await {
-        Ok(performed) => (performed?, false),
-        Err(stopped) => (refuse(node, *stopped).await?, true),
+    let mut counting = node.metrics.count();
+    let (performed, refused) = match attempt(node, arrived).await {
+        Ok(performed) => (performed, false),
+        Err(stopped) => (refuse(node, *stopped).await, true),
     };
+    // An answer that streams is counted at its end; one that nobody gets, as what it is.
+    counting.will_be(performed.as_ref().map_or(Some(Ending::PlatformFailed), |recorded| recorded.value().ending()));
+    let recorded = performed?;
     let mut response = respond(recorded);
     // Who sends what has two readings is not listened to any further. A function's own 400 is no such thing.
     if closable && refused && response.status() == StatusCode::BAD_REQUEST {
@@ -106,7 +110,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
             Ok(perform::invoke(node, entry, &target, &picture, call, held).await)
         }
         Turn::Manage(asked) => {
-            let body = match perform::read_change(node, &asked, call.body).await {
+            let body = match change::read(node, &asked, call.body).await {
                 Ok(body) => body,
                 Err(refusal) => return Err(Stopped::known(&at, &caller, &standing, refusal)),
             };
@@ -121,7 +125,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
             let Ok(entry) = node.log.enter(permit) else {
                 return Err(Stopped::unrecordable(facts));
             };
-            Ok(perform::manage(node, entry, body, standing).await)
+            Ok(change::manage(node, entry, body, standing).await)
         }
         Turn::Health | Turn::Ready => Err(Stopped::at(&at, Refusal::NotFound)),
     }

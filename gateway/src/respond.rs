@@ -112,9 +112,20 @@ impl Reply {
 
     /// An answer of the platform's own.
     pub fn json(status: StatusCode, value: &serde_json::Value, request: &RequestId, standing: &Standing) -> Self {
-        let bytes = Bytes::from(value.to_string());
+        Self::text(status, "application/json", value.to_string(), request, standing)
+    }
+
+    /// An answer of the platform's own, in another form.
+    pub fn text(
+        status: StatusCode,
+        kind: &'static str,
+        text: String,
+        request: &RequestId,
+        standing: &Standing,
+    ) -> Self {
+        let bytes = Bytes::from(text);
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let mut outcome = facts(status, Origin::Platform, Ending::Answered, Ran::default());
         outcome.usage.bytes_out = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -155,6 +166,11 @@ impl Reply {
         let mut outcome = facts(status, Origin::Function, Ending::Answered, ran);
         outcome.streamed = true;
         Self { status, headers, body: OutBody::Stream(body), outcome }.finish(request, standing)
+    }
+
+    /// How the call ended, as far as is known; nothing while its body streams.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        (!self.outcome.streamed).then_some(self.outcome.ending)
     }
 
     /// The status.

@@ -4,6 +4,7 @@
 //! dropping the task closes it too, as abandoned.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use aws_lc_rs::digest as sha;
@@ -14,6 +15,7 @@ use cofferdam_sandbox::{AnswerBody, Cut};
 use http_body::{Body, Frame};
 use tokio::sync::mpsc;
 
+use crate::metrics::Metrics;
 use crate::perform::Held;
 use crate::respond::StreamError;
 
@@ -50,6 +52,8 @@ pub(crate) struct Source {
     pub(crate) body: AnswerBody,
     /// What the call holds until its end.
     pub(crate) held: Held,
+    /// Where its end is counted.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// The sender's end of a stream.
@@ -63,7 +67,7 @@ pub(crate) fn pieces() -> (Sender, Pieces) {
 
 /// Carries the pieces until either side ends, then closes the entry with how and after how much.
 pub(crate) async fn pump(source: Source, pieces: Sender, closing: Closing, begun: OutcomeFacts) {
-    let Source { first, mut body, held } = source;
+    let Source { first, mut body, held, metrics } = source;
     let (mut hasher, mut sent) = (sha::Context::new(&sha::SHA256), 0u64);
     let (ending, mut usage) = carry(first, &mut body, &pieces, |piece| {
         hasher.update(piece);
@@ -73,6 +77,7 @@ pub(crate) async fn pump(source: Source, pieces: Sender, closing: Closing, begun
     usage.bytes_out = sent;
     let mut whole = [0u8; 32];
     whole.copy_from_slice(hasher.finish().as_ref());
+    metrics.ended(ending);
     closing.finish(OutcomeFacts { ending, usage, body: Some(Digest(whole)), ..begun });
     drop(held);
 }

@@ -15,11 +15,13 @@ pub struct Recycle {
     pub after_seconds: u64,
     /// After this long without a call.
     pub idle_seconds: u64,
+    /// When it still holds more bytes than this after a call; 0 is twice what a call may use, and 64 MiB.
+    pub memory_bytes: u64,
 }
 
 impl Default for Recycle {
     fn default() -> Self {
-        Self { after_calls: 10_000, after_seconds: 600, idle_seconds: 60 }
+        Self { after_calls: 10_000, after_seconds: 600, idle_seconds: 60, memory_bytes: 0 }
     }
 }
 

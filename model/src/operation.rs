@@ -74,6 +74,12 @@ actions! {
     RevokeKey,
     /// Read a function's logs.
     ReadLogs,
+    /// See a tenant's cells.
+    ListCells,
+    /// Have a tenant's cells replaced.
+    RecycleCells,
+    /// Read the node's counters. On the platform.
+    ReadMetrics,
 }
 
 /// What an operation touches. Becomes the resource of the policy decision.
@@ -334,6 +340,22 @@ pub enum Manage {
         /// Which of them.
         range: LogRange,
     },
+    /// List cells.
+    ListCells {
+        /// Of which tenant.
+        tenant: TenantId,
+        /// Of this function alone.
+        function: Option<FunctionRef>,
+    },
+    /// Have cells finish what they have and be replaced.
+    RecycleCells {
+        /// Of which tenant.
+        tenant: TenantId,
+        /// Of this function alone.
+        function: Option<FunctionRef>,
+    },
+    /// Read the node's counters.
+    ReadMetrics,
 }
 
 impl Operation for Manage {
@@ -359,12 +381,15 @@ impl Operation for Manage {
             Self::ListKeys { .. } => Action::ListKeys,
             Self::RevokeKey { .. } => Action::RevokeKey,
             Self::ReadLogs { .. } => Action::ReadLogs,
+            Self::ListCells { .. } => Action::ListCells,
+            Self::RecycleCells { .. } => Action::RecycleCells,
+            Self::ReadMetrics => Action::ReadMetrics,
         }
     }
 
     fn tenant(&self) -> TenantId {
         match self {
-            Self::CreateTenant { .. } | Self::ListTenants => platform_tenant(),
+            Self::CreateTenant { .. } | Self::ListTenants | Self::ReadMetrics => platform_tenant(),
             Self::ReadTenant { tenant }
             | Self::ReadUsage { tenant, .. }
             | Self::PutMember { tenant, .. }
@@ -373,7 +398,9 @@ impl Operation for Manage {
             | Self::PutPolicy { tenant, .. }
             | Self::RemovePolicy { tenant, .. }
             | Self::CreateKey { tenant, .. }
-            | Self::ListKeys { tenant } => tenant.clone(),
+            | Self::ListKeys { tenant }
+            | Self::ListCells { tenant, .. }
+            | Self::RecycleCells { tenant, .. } => tenant.clone(),
             Self::RevokeKey { key } => key.tenant(),
             Self::PutFunction { function, .. }
             | Self::PublishVersion { function, .. }
@@ -388,7 +415,7 @@ impl Operation for Manage {
 
     fn resource(&self) -> Resource {
         match self {
-            Self::CreateTenant { .. } | Self::ListTenants => Resource::Platform,
+            Self::CreateTenant { .. } | Self::ListTenants | Self::ReadMetrics => Resource::Platform,
             Self::PutFunction { function, .. }
             | Self::PublishVersion { function, .. }
             | Self::PruneVersions { function, .. }
@@ -421,7 +448,11 @@ impl Operation for Manage {
                 Some(format!("account={account} roles={} ttl_seconds={ttl_seconds}", roles.join(",")))
             }
             Self::RevokeKey { key } => Some(format!("key={key}")),
+            Self::ListCells { function, .. } | Self::RecycleCells { function, .. } => {
+                function.as_ref().map(|function| format!("function={}", function.name))
+            }
             Self::ListTenants
+            | Self::ReadMetrics
             | Self::ReadTenant { .. }
             | Self::ReadUsage { .. }
             | Self::PutFunction { .. }

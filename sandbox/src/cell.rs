@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cofferdam_model::frame::{self, HEADER_BYTES, Header, Kind};
@@ -21,7 +22,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::cells::Place;
+use crate::cells::{Place, Share};
 use crate::error::SandboxError;
 use crate::logs::escape;
 
@@ -56,7 +57,9 @@ impl Spawn for Program {
             .spawn()
             .map_err(failed)?;
         let complaint = child.stderr.take().map(|stderr| tokio::spawn(listen(stderr)));
-        Ok((UnixStream::from_std(ours).map_err(failed)?, Process { child: Some(child), complaint, place: None }))
+        let weigh = child.id().map(weigh);
+        let process = Process { child: Some(child), complaint, weigh, share: None, place: None };
+        Ok((UnixStream::from_std(ours).map_err(failed)?, process))
     }
 }
 
@@ -75,16 +78,48 @@ pub(crate) async fn listen(stderr: impl tokio::io::AsyncRead + Unpin) -> String 
     escape(words.trim_ascii())
 }
 
+/// Reads how much memory a cell holds, in bytes; nothing where that cannot be known. Must not block.
+pub(crate) type Weigh = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
+
+/// Resident memory of the jailed process below a guardian.
+fn weigh(guardian: u32) -> Weigh {
+    let jailed = OnceLock::new();
+    Arc::new(move || {
+        if jailed.get().is_none() {
+            let children = std::fs::read_to_string(format!("/proc/{guardian}/task/{guardian}/children")).ok()?;
+            let _ = jailed.set(children.split_whitespace().next()?.parse::<u32>().ok()?);
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", jailed.get()?)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib.saturating_mul(1024))
+    })
+}
+
 /// What is behind a cell's socket.
 #[derive(Default)]
 pub(crate) struct Process {
     child: Option<Child>,
     complaint: Option<JoinHandle<String>>,
+    weigh: Option<Weigh>,
+    /// Its tenant's right to it, once it is somebody's.
+    share: Option<Share>,
     /// Its place among the cells that may be alive at once.
     pub(crate) place: Option<Place>,
 }
 
 impl Process {
+    /// Nothing but something that tells what it holds, for tests.
+    #[cfg(test)]
+    pub(crate) fn weighing(weigh: Weigh) -> Self {
+        Self { weigh: Some(weigh), ..Self::default() }
+    }
+
+    /// What reads how much memory it holds.
+    pub(crate) fn weigh(&self) -> Option<Weigh> {
+        self.weigh.clone()
+    }
+
     /// Whether it has ended.
     fn has_ended(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)))
@@ -151,6 +186,11 @@ impl Blank {
     /// Whether it is still there.
     pub(crate) fn is_alive(&mut self) -> bool {
         !self.process.has_ended()
+    }
+
+    /// Makes it somebody's.
+    pub(crate) fn hold(&mut self, share: Option<Share>) {
+        self.process.share = share;
     }
 
     /// What it is made of, once it is loaded.

@@ -20,8 +20,9 @@ mod pump;
 mod store;
 #[cfg(test)]
 mod testing;
+mod turns;
 
-pub use cells::CellInfo;
+pub use cells::{Cause, CellInfo, Gauges};
 pub use config::{Deployment, InboundBody, SandboxConfig, Unseal};
 pub use egress::{Attempt, EgressError, IncomingBody, OpenOutlet, Outgoing, OutgoingBody, Outlet, Patience, Sent};
 pub use error::{BoxError, InboundError, SandboxError};

@@ -9,20 +9,19 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
-use cofferdam_model::Digest;
-use tokio::sync::Semaphore;
+use cofferdam_model::{Digest, TenantId};
 
 use crate::artifact::{Framed, Header, Sealed};
 use crate::compile::Compiler;
 use crate::config::SandboxConfig;
 use crate::error::SandboxError;
 use crate::store;
+use crate::turns::Turns;
 
 /// Artifacts kept in memory, and their bytes in all. Cells that map one keep it alive beyond that.
 const KEPT: usize = 64;
@@ -67,9 +66,7 @@ pub(crate) struct Library {
     component_bytes: u64,
     /// Bytes everything stored may take.
     room: u64,
-    turns: Semaphore,
-    waiting: AtomicUsize,
-    queued: usize,
+    turns: Arc<Turns>,
     kept: Mutex<Kept>,
     /// Components in use by something under way, and by how many.
     held: Mutex<HashMap<Digest, usize>>,
@@ -100,9 +97,7 @@ impl Library {
             },
             component_bytes: limits.component_bytes,
             room: limits.artifact_store_bytes,
-            turns: Semaphore::new(limits.compiles.max(1)),
-            waiting: AtomicUsize::new(0),
-            queued: limits.queued_compiles.saturating_add(limits.compiles.max(1)),
+            turns: Turns::new(limits.compiles.max(1), limits.queued_compiles),
             kept: Mutex::default(),
             held: Mutex::default(),
         })
@@ -157,12 +152,20 @@ impl Library {
     }
 
     #[cfg(test)]
-    pub(crate) async fn prepare(self: &Arc<Self>, component: Bytes) -> Result<Prepared, SandboxError> {
-        self.take_in(component).await.map(|(prepared, _)| prepared)
+    pub(crate) async fn prepare(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        component: Bytes,
+    ) -> Result<Prepared, SandboxError> {
+        self.take_in(tenant, component).await.map(|(prepared, _)| prepared)
     }
 
     /// Takes in a component: compiles it unless that was done before, and stores both.
-    pub(crate) async fn take_in(self: &Arc<Self>, component: Bytes) -> Result<(Prepared, Hold), SandboxError> {
+    pub(crate) async fn take_in(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        component: Bytes,
+    ) -> Result<(Prepared, Hold), SandboxError> {
         let bytes = u64::try_from(component.len()).unwrap_or(u64::MAX);
         if bytes > self.component_bytes {
             return Err(SandboxError::TooLarge { bytes, limit: self.component_bytes });
@@ -172,20 +175,24 @@ impl Library {
         let hold = self.hold(digest);
         let sealed = match self.find(digest).await? {
             Some(sealed) => sealed,
-            None => self.make(digest, component).await?,
+            None => self.make(tenant, digest, component).await?,
         };
         Ok((Prepared { component: digest, imports: sealed.header.imports.clone() }, hold))
     }
 
     /// The artifact of a component taken in before.
-    pub(crate) async fn artifact(self: &Arc<Self>, component: Digest) -> Result<Arc<Sealed>, SandboxError> {
+    pub(crate) async fn artifact(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        component: Digest,
+    ) -> Result<Arc<Sealed>, SandboxError> {
         let _hold = self.hold(component);
         if let Some(sealed) = self.find(component).await? {
             return Ok(sealed);
         }
         let library = self.clone();
         let content = blocking(move || library.read_component(component)).await?;
-        self.make(component, content).await
+        self.make(tenant, component, content).await
     }
 
     /// A verified artifact, from memory or from its file.
@@ -237,12 +244,13 @@ impl Library {
     }
 
     /// Compiles, one turn at a time.
-    async fn make(self: &Arc<Self>, component: Digest, content: Bytes) -> Result<Arc<Sealed>, SandboxError> {
-        let Some(_waiting) = Waiting::enter(&self.waiting, self.queued) else {
-            return Err(SandboxError::Busy { what: "compiles" });
-        };
-        let turn = self.turns.acquire().await;
-        let _turn = turn.map_err(|_| SandboxError::Closing)?;
+    async fn make(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        component: Digest,
+        content: Bytes,
+    ) -> Result<Arc<Sealed>, SandboxError> {
+        let _turn = self.turns.take(tenant).await.ok_or(SandboxError::Busy { what: "compiles" })?;
         // Another may have made it while this one waited.
         if let Some(sealed) = self.find(component).await? {
             return Ok(sealed);
@@ -369,22 +377,6 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SandboxError> + Send + 'static,
 ) -> Result<T, SandboxError> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(SandboxError::Closing))
-}
-
-/// One of those who compile or wait for their turn.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize, most: usize) -> Option<Self> {
-        let more = |waiting: usize| waiting.checked_add(1).filter(|waiting| *waiting <= most);
-        count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok().map(|_| Self(count))
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use cofferdam_audit::Entry;
 use cofferdam_authz::Permit;
 use cofferdam_model::frame::RequestHead;
-use cofferdam_model::{Clock, Digest, FunctionId, Invoke, Isolation, LogRange, Random};
+use cofferdam_model::{Clock, Digest, FunctionId, Invoke, Isolation, LogRange, Random, TenantId};
 
 use crate::cell::Program;
-use crate::cells::{CellInfo, Parts, Pool};
+use crate::cells::{Cause, CellInfo, Gauges, Parts, Pool};
 use crate::compile::version;
 use crate::config::{Deployment, InboundBody, SandboxConfig};
 use crate::error::SandboxError;
@@ -69,12 +69,12 @@ impl Sandbox {
     }
 
     /// Takes a component in: compiles it in a jailed process and stores the result, unless that was done before. It stays
-    /// there at least as long as the hold does.
-    pub async fn prepare(&self, component: Bytes) -> Result<(Prepared, Hold), SandboxError> {
+    /// there at least as long as the hold does. Tenants take turns.
+    pub async fn prepare(&self, tenant: &TenantId, component: Bytes) -> Result<(Prepared, Hold), SandboxError> {
         if self.0.closing.load(Ordering::Acquire) {
             return Err(SandboxError::Closing);
         }
-        self.0.library.take_in(component).await
+        self.0.library.take_in(tenant, component).await
     }
 
     /// Deletes every component, with what it was compiled to, that is neither referred to nor being taken in or loaded right
@@ -110,9 +110,19 @@ impl Sandbox {
         self.0.pool.cells()
     }
 
-    /// Has a function's cells finish what they have and go. The next call gets a fresh one.
-    pub fn retire(&self, function: &FunctionId) {
-        self.0.pool.retire(function);
+    /// The sandbox in numbers.
+    pub fn gauges(&self) -> Gauges {
+        self.0.pool.gauges()
+    }
+
+    /// Has a function's cells finish what they have and go; gives how many. The next call gets a fresh one.
+    pub fn retire(&self, function: &FunctionId, cause: Cause) -> usize {
+        self.0.pool.retire(function, cause)
+    }
+
+    /// The same for all functions of a tenant.
+    pub fn retire_tenant(&self, tenant: &TenantId, cause: Cause) -> usize {
+        self.0.pool.retire_tenant(tenant, cause)
     }
 
     /// Lets cells finish their calls, within the drain's limit, then ends them all.

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub(crate) struct Script {
     pub(crate) seen: Mutex<Vec<String>>,
     /// Has all calls of `/held` answered.
     pub(crate) release: Notify,
+    /// What each cell holds, in bytes.
+    pub(crate) resident: Arc<AtomicU64>,
 }
 
 impl Default for Script {
@@ -66,6 +68,7 @@ impl Default for Script {
             handovers: Mutex::default(),
             seen: Mutex::default(),
             release: Notify::new(),
+            resident: Arc::default(),
         }
     }
 }
@@ -87,7 +90,8 @@ impl Spawn for Arc<Script> {
         let worker =
             Worker { script: self.clone(), socket: theirs, out: Vec::new(), held: Vec::new(), echo: Vec::new() };
         tokio::spawn(worker.live());
-        Ok((ours, Process::default()))
+        let resident = self.resident.clone();
+        Ok((ours, Process::weighing(Arc::new(move || Some(resident.load(Ordering::SeqCst))))))
     }
 }
 
@@ -272,8 +276,13 @@ impl Rig {
 }
 
 pub(crate) fn operation(seed: u64, limits: FunctionLimits) -> Invoke {
+    operation_of(99, seed, limits)
+}
+
+/// A call of a function of some tenant.
+pub(crate) fn operation_of(tenant: u64, seed: u64, limits: FunctionLimits) -> Invoke {
     let random = SeededRandom::new(seed);
-    let tenant = TenantId::mint(&SeededRandom::new(99));
+    let tenant = TenantId::mint(&SeededRandom::new(tenant));
     let function = FunctionId::mint(&tenant, &random);
     Invoke {
         version: VersionId::mint(&function, &random),

@@ -41,6 +41,31 @@ async fn cells_run_without_privileges_under_a_filter_in_namespaces_of_their_own(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn cells_of_a_node_run_by_root_never_share_a_user() {
+    let scene = Scene::new().unwrap();
+    let mut alice = scene.alice().await.unwrap();
+    let mut bob = scene.caller("globex", "bob", "invoker").await.unwrap();
+    assert_eq!(alice.get("/acme/hello").await.unwrap().status, StatusCode::OK);
+    assert_eq!(bob.get("/globex/hello").await.unwrap().status, StatusCode::OK);
+    let cells = jailed(&scene);
+    assert!(cells.len() >= 2, "{cells:?}");
+    let node = status_field(scene.node.pid(), "Uid");
+    let mut users = std::collections::HashMap::new();
+    for pid in cells {
+        let (user, group) = (status_field(pid, "Uid"), status_field(pid, "Gid"));
+        let ids: Vec<&str> = user.split_whitespace().collect();
+        assert!(ids.windows(2).all(|pair| pair[0] == pair[1]), "one id, real, effective, saved and for files: {user}");
+        if node.starts_with("0\t") {
+            assert_eq!(user, group);
+            assert!(ids[0].parse::<u32>().unwrap() >= 2_000_000_000, "{user}");
+            assert_eq!(users.insert(user, pid), None, "two cells are the same user");
+        } else {
+            assert_eq!(user, node, "an ordinary user's cells are that user, in namespaces of their own");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tenants_never_share_a_cell() {
     let scene = Scene::new().unwrap();
     let mut alice = scene.alice().await.unwrap();

@@ -8,5 +8,7 @@ mod invocation;
 mod languages;
 mod limits;
 mod management;
+mod metrics;
+mod recycling;
 mod secrets;
 mod shutdown;

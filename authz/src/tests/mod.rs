@@ -140,6 +140,9 @@ impl World {
                 Manage::ReadUsage { tenant, range }
             }
             "PruneVersions" => Manage::PruneVersions { function, keep: 1 },
+            "ListCells" => Manage::ListCells { tenant, function: None },
+            "RecycleCells" => Manage::RecycleCells { tenant, function: Some(function) },
+            "ReadMetrics" => Manage::ReadMetrics,
             other => panic!("no operation for `{other}`"),
         }
     }

@@ -5,6 +5,7 @@
 pub(crate) mod access;
 pub(crate) mod apply;
 pub(crate) mod audit;
+pub(crate) mod cells;
 pub(crate) mod doctor;
 pub(crate) mod function;
 pub(crate) mod init;

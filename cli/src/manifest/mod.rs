@@ -190,7 +190,7 @@ fn read_limits(table: Table<'_>, settings: &mut FunctionSettings) -> Result<(), 
 }
 
 fn read_recycle(table: Table<'_>, settings: &mut FunctionSettings) -> Result<(), Wrong> {
-    table.only(&["after_calls", "after", "idle"])?;
+    table.only(&["after_calls", "after", "idle", "memory"])?;
     let recycle = &mut settings.recycle;
     let time = |key| -> Result<Option<u64>, Wrong> {
         let given = table.text(key)?;
@@ -199,6 +199,9 @@ fn read_recycle(table: Table<'_>, settings: &mut FunctionSettings) -> Result<(),
     recycle.after_calls = table.number("after_calls")?.map_or(recycle.after_calls, |number| number.value);
     recycle.after_seconds = time("after")?.unwrap_or(recycle.after_seconds);
     recycle.idle_seconds = time("idle")?.unwrap_or(recycle.idle_seconds);
+    if let Some(text) = table.text("memory")? {
+        recycle.memory_bytes = text.try_map("the size", |text| units::bytes(text))?.value;
+    }
     Ok(())
 }
 

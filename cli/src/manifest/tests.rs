@@ -35,7 +35,7 @@ tenant = "acme"
 source = { path = "api.wasm" }
 limits = { memory = "64MiB", cpu = "50ms", wall = "5s", concurrency = 8, cells = 1, request = "1MiB",
            response = "2MiB", response_headers = "4KiB", log = "8KiB" }
-recycle = { after_calls = 100, after = "5m", idle = "30s" }
+recycle = { after_calls = 100, after = "5m", idle = "30s", memory = "96MiB" }
 env = { MODE = "test" }
 secrets = ["TOKEN"]
 
@@ -69,6 +69,7 @@ files = ["p/orders.cedar"]
         (settings.recycle.after_calls, settings.recycle.after_seconds, settings.recycle.idle_seconds),
         (100, 300, 30)
     );
+    assert_eq!(settings.recycle.memory_bytes, 96 * 1024 * 1024);
     assert_eq!((settings.env["MODE"].as_str(), settings.secrets.as_slice()), ("test", &["TOKEN".to_owned()][..]));
     let route = &manifest.routes[0];
     assert_eq!((route.audit, route.public, route.body_bytes), (Level::Strict, true, Some(1024)));

@@ -40,6 +40,7 @@ fn nonsensical_settings_are_refused() {
         (json!({ "limits": { "memory_bytes": 1 } }), "memory_bytes"),
         (json!({ "recycle": { "after_calls": 0 } }), "after_calls"),
         (json!({ "recycle": { "idle_seconds": 100_000 } }), "idle_seconds"),
+        (json!({ "recycle": { "memory_bytes": 1 } }), "memory_bytes"),
         (json!({ "env": { "1X": "v" } }), "1X"),
         (json!({ "env": { "A-B": "v" } }), "A-B"),
         (json!({ "env": { "A": "a\u{0}b" } }), "NUL"),

@@ -34,8 +34,9 @@ macro_rules! layers {
 layers! {
     /// Only the descriptors meant for the process are open.
     Descriptors = "descriptors", "use Linux 5.9 or newer";
-    /// Runs as an ordinary user without groups.
-    Identity = "identity", "start the service as an ordinary user, or as root with CAP_SETUID and CAP_SETGID";
+    /// Runs as an ordinary user without groups; where root starts it, as one that is nobody else.
+    Identity = "identity", "start the service as an ordinary user, or as root with CAP_SETUID and CAP_SETGID and, in a \
+                            container, with ids from 2000000000 to 2004194304 mapped";
     /// Own user namespace, in which one powerless id is mapped.
     UserNamespace = "user_namespace",
         "sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces=1024 and, on Ubuntu, \

@@ -11,7 +11,8 @@ use cofferdam_model::{Digest, FunctionId, FunctionLimits, Recycle, VersionId};
 use tokio::sync::oneshot;
 
 use super::lease::Seat;
-use super::{Cell, Pool, Refusal};
+use super::tenant::Tenant;
+use super::{Cause, Cell, Pool, Refusal};
 use crate::config::Deployment;
 use crate::error::SandboxError;
 
@@ -54,6 +55,10 @@ pub(super) struct Member {
     pub(super) lifetime: Duration,
     pub(super) quiet_since: Duration,
     pub(super) soiled: bool,
+    /// Memory it held when last looked at, in bytes.
+    pub(super) resident: u64,
+    /// Calls it had taken by then.
+    pub(super) weighed: u64,
     /// Goes as soon as another one is there in its place.
     pub(super) leaving: bool,
     /// Takes no more calls, and goes with the last it has.
@@ -64,37 +69,65 @@ pub(super) struct Member {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Stay,
-    Replace,
-    Drain,
+    Replace(Cause),
+    Drain(Cause),
 }
+
+/// Memory of a cell beside what its guests may hold: its own code, stacks and buffers.
+const OVERHEAD: u64 = 64 * 1024 * 1024;
 
 impl Member {
     pub(super) fn verdict(&self, now: Duration, newest: u64) -> Verdict {
         let recycle: &Recycle = &self.spec.deployment.recycle;
-        let idle = self.load == 0 && now.saturating_sub(self.quiet_since) >= Duration::from_secs(recycle.idle_seconds);
-        if self.spec.key.generation < newest || self.soiled || idle {
-            Verdict::Drain
-        } else if self.served >= recycle.after_calls.max(1) || now.saturating_sub(self.born) >= self.lifetime {
-            // A busy function should not have to wait for its next cell; a quiet one does not need it.
-            if self.load == 0 && now.saturating_sub(self.quiet_since) >= Duration::from_secs(1) {
-                Verdict::Drain
-            } else {
-                Verdict::Replace
-            }
-        } else {
-            Verdict::Stay
+        let quiet = now.saturating_sub(self.quiet_since);
+        if self.spec.key.generation < newest {
+            return Verdict::Drain(Cause::Changed);
         }
+        if self.soiled {
+            return Verdict::Drain(Cause::Trap);
+        }
+        if self.load == 0 && quiet >= Duration::from_secs(recycle.idle_seconds) {
+            return Verdict::Drain(Cause::Idle);
+        }
+        let cause = if self.served >= recycle.after_calls.max(1) {
+            Cause::Count
+        } else if now.saturating_sub(self.born) >= self.lifetime {
+            Cause::Age
+        } else if self.resident > self.heaviest() {
+            Cause::Memory
+        } else {
+            return Verdict::Stay;
+        };
+        // A busy function should not have to wait for its next cell; a quiet one does not need it.
+        if self.load == 0 && quiet >= Duration::from_secs(1) { Verdict::Drain(cause) } else { Verdict::Replace(cause) }
+    }
+
+    /// Bytes a cell may hold between calls. Where nobody said: twice what a call may use, and what it is made of.
+    fn heaviest(&self) -> u64 {
+        match self.spec.deployment.recycle.memory_bytes {
+            0 => self.spec.limits.memory_bytes.saturating_mul(2).saturating_add(OVERHEAD),
+            bytes => bytes,
+        }
+    }
+
+    /// Takes no more calls.
+    fn drain(&mut self, cause: Cause) {
+        self.cell.mark(cause);
+        self.draining = true;
     }
 
     /// Whether another cell is to be ordered in its place.
     fn carry_out(&mut self, verdict: &Verdict) -> bool {
         match verdict {
             Verdict::Stay => false,
-            Verdict::Drain => {
-                self.draining = true;
+            Verdict::Drain(cause) => {
+                self.drain(*cause);
                 false
             }
-            Verdict::Replace => !self.draining && !std::mem::replace(&mut self.leaving, true),
+            Verdict::Replace(cause) => {
+                self.cell.mark(*cause);
+                !self.draining && !std::mem::replace(&mut self.leaving, true)
+            }
         }
     }
 }
@@ -121,6 +154,8 @@ pub(super) struct State {
     pub(super) waiting: VecDeque<Waiter>,
     pub(super) active: u32,
     pub(super) newest: u64,
+    /// There was no room for a cell that would only have been good to have; for a moment none is ordered.
+    crowded: bool,
     soiled_at: Option<Duration>,
     trouble: Option<Trouble>,
 }
@@ -137,13 +172,14 @@ pub(super) struct Todo {
 /// The cells of one function.
 pub(crate) struct Group {
     pub(super) function: FunctionId,
+    pub(super) tenant: Arc<Tenant>,
     pub(super) pool: Weak<Pool>,
     state: Mutex<State>,
 }
 
 impl Group {
-    pub(super) fn new(function: FunctionId, pool: Weak<Pool>) -> Arc<Self> {
-        Arc::new(Self { function, pool, state: Mutex::default() })
+    pub(super) fn new(function: FunctionId, tenant: Arc<Tenant>, pool: Weak<Pool>) -> Arc<Self> {
+        Arc::new(Self { function, tenant, pool, state: Mutex::default() })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -169,6 +205,7 @@ impl Group {
     /// A call gives its seat back.
     pub(super) fn leave(self: &Arc<Self>, cell: &Arc<Cell>, soiled: bool) {
         let now = cell.clock.monotonic();
+        let mut idle = false;
         self.change(|state, todo| {
             if let Some(member) = state.member(cell) {
                 member.load = member.load.saturating_sub(1);
@@ -177,11 +214,25 @@ impl Group {
             }
             if soiled && state.soiled_at.is_none_or(|at| now.saturating_sub(at) >= SOILED_EVERY) {
                 state.soiled_at = Some(now);
-                state.drain(|member| member.soiled);
+                state.drain(Cause::Trap, |member| member.soiled);
             }
             state.review(cell, now, todo);
             state.serve(self, todo);
+            idle = state.member(cell).is_some_and(|member| member.load == 0);
         });
+        if idle && let Some(pool) = self.pool.upgrade() {
+            pool.make_room();
+        }
+    }
+
+    /// Has every cell finish what it has and go; gives how many were told.
+    pub(super) fn retire(self: &Arc<Self>, cause: Cause) -> usize {
+        let mut told = 0;
+        self.change(|state, todo| {
+            told = state.drain(cause, |_| true);
+            state.collect(todo);
+        });
+        told
     }
 
     /// A call is over, or gave up waiting.
@@ -233,7 +284,7 @@ impl State {
         });
         let coming = self.starting.iter().filter(|starting| *starting == key).count();
         let most = usize::try_from(limits.cells.max(1)).unwrap_or(usize::MAX);
-        if count.saturating_add(coming) >= most {
+        if count.saturating_add(coming) >= most || (count > 0 && self.crowded) {
             return false;
         }
         let waiting = self.waiting.iter().filter(|waiter| waiter.spec.key == *key).count();
@@ -276,9 +327,37 @@ impl State {
         }
     }
 
-    /// Has the cells that match take no more calls.
-    pub(super) fn drain(&mut self, which: impl Fn(&Member) -> bool) {
-        self.members.iter_mut().filter(|member| which(member)).for_each(|member| member.draining = true);
+    /// Has the cells that match take no more calls; gives how many of them still did.
+    pub(super) fn drain(&mut self, cause: Cause, which: impl Fn(&Member) -> bool) -> usize {
+        let mut told = 0usize;
+        for member in self.members.iter_mut().filter(|member| which(member) && !member.draining) {
+            member.drain(cause);
+            told = told.saturating_add(1);
+        }
+        told
+    }
+
+    /// Has one cell go, if it has no call; whether it goes for this cause alone.
+    pub(super) fn dismiss(&mut self, cell: &Arc<Cell>, cause: Cause) -> bool {
+        match self.member(cell) {
+            Some(member) if member.load == 0 && !member.draining => {
+                member.draining = true;
+                cell.mark(cause)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a cell of this kind takes calls.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.members.iter().any(|member| member.spec.key == *key && !member.draining)
+    }
+
+    /// Notes what a cell holds.
+    pub(super) fn weigh(&mut self, cell: &Arc<Cell>, served: u64, resident: u64) {
+        if let Some(member) = self.member(cell) {
+            (member.weighed, member.resident) = (served, resident);
+        }
     }
 
     /// Judges one cell, right after a call of it.
@@ -300,6 +379,7 @@ impl State {
     /// Judges every cell.
     pub(super) fn review_all(&mut self, now: Duration, todo: &mut Todo) {
         let newest = self.newest;
+        self.crowded = false;
         let mut replace = Vec::new();
         for member in &mut self.members {
             let verdict = member.verdict(now, newest);
@@ -331,7 +411,8 @@ impl State {
             self.trouble = None;
         }
         let key = member.spec.key.clone();
-        self.drain(|member| member.leaving && member.spec.key == key);
+        // Why each of them leaves was marked when it began to.
+        self.drain(Cause::Changed, |member| member.leaving && member.spec.key == key);
         self.members.push(member);
     }
 
@@ -342,29 +423,42 @@ impl State {
     }
 
     /// A cell did not start. Unless another serves or is on its way, those who wait for it are told.
-    pub(super) fn give_up(&mut self, key: &Key, error: SandboxError, now: Duration) {
+    /// Gives whether those who still wait are worth another look at once.
+    pub(super) fn give_up(&mut self, key: &Key, error: SandboxError, now: Duration) -> bool {
         self.started(key);
-        self.members.iter_mut().filter(|member| member.spec.key == *key).for_each(|member| member.leaving = false);
-        let times = match &self.trouble {
-            Some(trouble) if trouble.key == *key => trouble.times.saturating_add(1),
-            _ => 0,
+        let refuse: &dyn Fn() -> Refusal = if matches!(error, SandboxError::Busy { .. }) {
+            self.crowded = true;
+            // Where there is no room for two, the cell to be replaced goes first; who waits gets the one after it.
+            if self.drain(Cause::Changed, |member| member.leaving && member.spec.key == *key) > 0 {
+                return true;
+            }
+            &|| Refusal::Overloaded
+        } else {
+            for member in self.members.iter_mut().filter(|member| member.spec.key == *key) {
+                member.leaving = false;
+            }
+            let times = match &self.trouble {
+                Some(trouble) if trouble.key == *key => trouble.times.saturating_add(1),
+                _ => 0,
+            };
+            let pause = TROUBLE.0.saturating_mul(2u32.saturating_pow(times)).min(TROUBLE.1);
+            let error = Arc::new(error);
+            let until = now.saturating_add(pause);
+            self.trouble = Some(Trouble { key: key.clone(), times, until, error: error.clone() });
+            &move || Refusal::Unavailable { error: error.clone(), retry_after: pause }
         };
-        let pause = TROUBLE.0.saturating_mul(2u32.saturating_pow(times)).min(TROUBLE.1);
-        let error = Arc::new(error);
-        self.trouble =
-            Some(Trouble { key: key.clone(), times, until: now.saturating_add(pause), error: error.clone() });
-        let served = self.members.iter().any(|member| member.spec.key == *key && !member.draining);
-        if served || self.starting.contains(key) {
-            return;
+        if self.has(key) || self.starting.contains(key) {
+            return false;
         }
         for waiter in std::mem::take(&mut self.waiting) {
             if waiter.spec.key == *key {
                 // One who left does not need to know.
-                let _ = waiter.granted.send(Err(Refusal::Unavailable { error: error.clone(), retry_after: pause }));
+                let _ = waiter.granted.send(Err(refuse()));
             } else {
                 self.waiting.push_back(waiter);
             }
         }
+        false
     }
 
     /// Why no cell should be started for this key right now.

@@ -9,16 +9,18 @@ use cofferdam_model::Ending;
 
 use super::Cell;
 use super::group::Group;
+use super::tenant::Pass;
 
-/// One of the calls a function may have under way at once.
+/// One of the calls a function, and its tenant, may have under way at once.
 pub(super) struct Ticket {
     group: Arc<Group>,
+    _pass: Pass,
 }
 
 impl Ticket {
     /// For a call already counted.
-    pub(super) fn new(group: Arc<Group>) -> Self {
-        Self { group }
+    pub(super) fn new(group: Arc<Group>, pass: Pass) -> Self {
+        Self { group, _pass: pass }
     }
 }
 

@@ -3,10 +3,15 @@
 //! Owns how many processes there are, which call gets which, and when each ends. Must never give a cell that served
 //! one function version to another, nor a call to a cell below the isolation required.
 
+mod cause;
+mod census;
 mod group;
 mod lease;
 mod place;
+mod room;
+mod share;
 mod start;
+mod tenant;
 mod tend;
 
 #[cfg(test)]
@@ -14,25 +19,30 @@ pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use cofferdam_model::{
-    CellId, Clock, Digest, FunctionId, FunctionLimits, Invoke, Isolation, Limits, Random, VersionId,
+    CellId, Clock, Digest, FunctionId, FunctionLimits, Invoke, Isolation, Limits, Random, TenantId, VersionId,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
-use crate::cell::{Blank, Spawn};
+use crate::cell::{Blank, Spawn, Weigh};
 use crate::channel::{Channel, Closed};
 use crate::config::Deployment;
 use crate::error::SandboxError;
 use crate::library::Library;
 use crate::logs::Logs;
+pub use cause::Cause;
+use cause::Tally;
+pub use census::{CellInfo, Gauges};
 use group::{Group, Spec, Waiter};
 pub(crate) use lease::Lease;
 use lease::Ticket;
 pub(crate) use place::{Place, Places};
+pub(crate) use share::{Share, Shares};
+use tenant::{Queued, Tenant};
 
 /// When a call refused for want of room may be worth another try.
 const SOON: Duration = Duration::from_secs(1);
@@ -43,6 +53,26 @@ pub(crate) struct Cell {
     pub(crate) isolation: Isolation,
     pub(crate) channel: Arc<Channel>,
     clock: Arc<dyn Clock>,
+    /// Reads how much memory it holds.
+    weigh: Option<Weigh>,
+    /// Why it ends, once that is decided.
+    cause: OnceLock<Cause>,
+}
+
+impl Cell {
+    /// Notes why it ends; the first reason is the one. Whether this was it.
+    fn mark(&self, cause: Cause) -> bool {
+        self.cause.set(cause).is_ok()
+    }
+
+    /// Why it ended, where its channel closed like this.
+    fn ended(&self, why: Closed) -> Cause {
+        match why {
+            Closed::Violated(..) | Closed::Expired(_) => Cause::Killed,
+            Closed::Gone => Cause::Died,
+            Closed::Retired => self.cause.get().copied().unwrap_or(Cause::Stopped),
+        }
+    }
 }
 
 /// Why a call got no cell.
@@ -71,27 +101,6 @@ impl Refusal {
     }
 }
 
-/// What is known of one cell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CellInfo {
-    /// Which.
-    pub id: CellId,
-    /// Function version it serves; none while it is blank.
-    pub version: Option<VersionId>,
-    /// Generation of the deployment it serves; 0 while it is blank.
-    pub generation: u64,
-    /// Calls under way.
-    pub calls: u32,
-    /// Calls taken in all.
-    pub served: u64,
-    /// Time since it was given its version.
-    pub age: Duration,
-    /// How well it is jailed.
-    pub isolation: Isolation,
-    /// Whether it only finishes what it has.
-    pub draining: bool,
-}
-
 /// What the pool is made of.
 pub(crate) struct Parts {
     pub(crate) spawn: Box<dyn Spawn>,
@@ -108,6 +117,9 @@ pub(crate) struct Pool {
     parts: Parts,
     runtime: Handle,
     places: Arc<Places>,
+    shares: Arc<Shares>,
+    tally: Tally,
+    tenants: Mutex<HashMap<TenantId, Weak<Tenant>>>,
     blanks: Mutex<Vec<Blank>>,
     fewer_blanks: Arc<Notify>,
     groups: Mutex<HashMap<FunctionId, Arc<Group>>>,
@@ -148,16 +160,20 @@ impl<'a> Want<'a> {
 
 enum Next {
     Seated(lease::Seat),
-    Wait(oneshot::Receiver<group::Granted>),
+    Wait(oneshot::Receiver<group::Granted>, Queued),
 }
 
 impl Pool {
     /// A pool without cells. To be called within the runtime that is to run them.
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let places = Places::new(parts.limits.cells.max(1));
+        let cells = parts.limits.cells.max(1);
+        let places = Places::new(cells);
         let pool = Arc::new(Self {
             parts,
             runtime: Handle::current(),
+            shares: Shares::new(cells),
+            tally: Tally::default(),
+            tenants: Mutex::default(),
             places,
             blanks: Mutex::default(),
             fewer_blanks: Arc::default(),
@@ -191,11 +207,22 @@ impl Pool {
         match groups.get(function) {
             Some(group) => group.clone(),
             None => {
-                let group = Group::new(function.clone(), Arc::downgrade(self));
+                let group = Group::new(function.clone(), self.tenant(&function.tenant()), Arc::downgrade(self));
                 groups.insert(function.clone(), group.clone());
                 group
             }
         }
+    }
+
+    fn tenant(&self, id: &TenantId) -> Arc<Tenant> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tenant) = tenants.get(id).and_then(Weak::upgrade) {
+            return tenant;
+        }
+        tenants.retain(|_, tenant| tenant.strong_count() > 0);
+        let tenant = Tenant::new(id.clone());
+        tenants.insert(id.clone(), Arc::downgrade(&tenant));
+        tenant
     }
 
     /// A place for one call in a cell that fits, waiting for one within bounds.
@@ -204,13 +231,14 @@ impl Pool {
             return Err(Refusal::Closing);
         }
         let group = self.group(want.function);
+        let pass = group.tenant.enter(want.deployment.tenant.concurrency).ok_or(Refusal::Overloaded)?;
         let mut next = Err(Refusal::Overloaded);
         group.change(|state, todo| next = self.decide(&group, state, todo, want));
         let next = next?;
-        let ticket = Ticket::new(group);
+        let ticket = Ticket::new(group, pass);
         match next {
             Next::Seated(seat) => Ok(Lease::new(seat, ticket)),
-            Next::Wait(granted) => {
+            Next::Wait(granted, _queued) => {
                 let limit = Duration::from_millis(self.parts.limits.queue_ms);
                 match tokio::time::timeout(limit, granted).await {
                     Ok(Ok(Ok(seat))) => Ok(Lease::new(seat, ticket)),
@@ -235,7 +263,7 @@ impl Pool {
         }
         if generation > state.newest {
             state.newest = generation;
-            state.drain(|member| member.spec.key.generation < generation);
+            state.drain(Cause::Changed, |member| member.spec.key.generation < generation);
             state.collect(todo);
         }
         let seat = state.seat(group, want.version, generation);
@@ -257,6 +285,7 @@ impl Pool {
         if state.waiting.len() >= self.parts.limits.queued_calls {
             return Err(Refusal::Overloaded);
         }
+        let queued = group.tenant.queue(want.deployment.tenant.queued_calls).ok_or(Refusal::Overloaded)?;
         let (granted, wait) = oneshot::channel();
         let spec = want.spec();
         state.waiting.push_back(Waiter { spec: spec.clone(), granted });
@@ -264,48 +293,20 @@ impl Pool {
             state.order(&spec, todo);
         }
         state.active = state.active.saturating_add(1);
-        Ok(Next::Wait(wait))
+        Ok(Next::Wait(wait, queued))
     }
 
-    /// Has a function's cells finish what they have and go.
-    pub(crate) fn retire(&self, function: &FunctionId) {
+    /// Has a function's cells finish what they have and go; gives how many were told.
+    pub(crate) fn retire(&self, function: &FunctionId, cause: Cause) -> usize {
         let group = self.groups().get(function).cloned();
-        if let Some(group) = group {
-            group.change(|state, todo| {
-                state.drain(|_| true);
-                state.collect(todo);
-            });
-        }
+        group.map_or(0, |group| group.retire(cause))
     }
 
-    /// Every cell there is.
-    pub(crate) fn cells(&self) -> Vec<CellInfo> {
-        let now = self.parts.clock.monotonic();
-        let groups: Vec<Arc<Group>> = self.groups().values().cloned().collect();
-        let blank = |blank: &Blank| CellInfo {
-            id: blank.id.clone(),
-            version: None,
-            generation: 0,
-            calls: 0,
-            served: 0,
-            age: Duration::ZERO,
-            isolation: blank.isolation,
-            draining: false,
-        };
-        let mut cells: Vec<CellInfo> = self.blanks().iter().map(blank).collect();
-        for group in groups {
-            cells.extend(group.lock().members.iter().map(|member| CellInfo {
-                id: member.cell.id.clone(),
-                version: Some(member.spec.key.version.clone()),
-                generation: member.spec.key.generation,
-                calls: member.load,
-                served: member.served,
-                age: now.saturating_sub(member.born),
-                isolation: member.cell.isolation,
-                draining: member.draining,
-            }));
-        }
-        cells
+    /// The same for all functions of a tenant.
+    pub(crate) fn retire_tenant(&self, tenant: &TenantId, cause: Cause) -> usize {
+        let groups: Vec<Arc<Group>> =
+            self.groups().values().filter(|group| group.tenant.id == *tenant).cloned().collect();
+        groups.iter().fold(0, |told, group| told.saturating_add(group.retire(cause)))
     }
 
     /// Wakes whoever waits for the last call.
@@ -336,6 +337,9 @@ impl Pool {
             group.change(|state, todo| {
                 state.waiting.clear();
                 todo.close.extend(state.members.drain(..).map(|member| member.cell));
+                for cell in &todo.close {
+                    cell.mark(Cause::Stopped);
+                }
             });
         }
         let blanks = std::mem::take(&mut *self.blanks());
@@ -355,17 +359,17 @@ pub(crate) fn reaches(reached: Isolation, required: Isolation) -> bool {
     rank(reached) <= rank(required)
 }
 
-/// Says why a cell ended, where somebody should know.
+/// Says why a cell ended.
 fn report(cell: &Cell, function: &FunctionId, why: Closed, words: &str) {
-    let id = &cell.id;
+    let (id, cause) = (&cell.id, cell.ended(why).as_str());
     match why {
         Closed::Violated(call, violation) => {
-            tracing::error!(cell = %id, %function, call, %violation, words, "cell broke the protocol and was killed");
+            tracing::error!(cell = %id, %function, cause, call, %violation, words, "cell broke the protocol and was killed");
         }
         Closed::Expired(call) => {
-            tracing::warn!(cell = %id, %function, call, words, "cell did not end a call in time and was killed");
+            tracing::warn!(cell = %id, %function, cause, call, words, "cell did not end a call in time and was killed");
         }
-        Closed::Gone => tracing::warn!(cell = %id, %function, words, "cell died"),
-        Closed::Retired => tracing::debug!(cell = %id, %function, words, "cell retired"),
+        Closed::Gone => tracing::warn!(cell = %id, %function, cause, words, "cell died"),
+        Closed::Retired => tracing::info!(cell = %id, %function, cause, words, "cell recycled"),
     }
 }

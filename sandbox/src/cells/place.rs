@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// All places of a node.
 pub(crate) struct Places {
@@ -26,15 +27,14 @@ impl Places {
         Some(Place(self.clone()))
     }
 
-    /// Waits for a place.
-    pub(crate) async fn wait(self: &Arc<Self>) -> Place {
-        loop {
-            let freed = self.freed.notified();
-            if let Some(place) = self.take() {
-                return place;
-            }
-            freed.await;
-        }
+    /// Resolves once a place was freed, or something else changed, after this call.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.freed.notified()
+    }
+
+    /// Has those who wait look again.
+    pub(crate) fn nudge(&self) {
+        self.freed.notify_waiters();
     }
 
     /// Waits until nobody holds one.

@@ -3,8 +3,8 @@
 //! Owns the way from nothing, or a blank cell, to one that is loaded. Must never unseal an environment before there is
 //! a jailed cell of the required isolation to give it to.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cofferdam_model::handover::Handover;
@@ -12,7 +12,8 @@ use cofferdam_model::{CellId, FunctionLimits};
 use zeroize::Zeroizing;
 
 use super::group::{Group, Member, Spec};
-use super::{Cell, Place, Pool, reaches, tend};
+use super::share::Claim;
+use super::{Cell, Place, Pool, Share, reaches, tend};
 use crate::cell::Blank;
 use crate::channel::Channel;
 use crate::egress::{NoOutlet, Outlet};
@@ -48,7 +49,13 @@ impl Drop for Order {
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(function = %group.function, version = %key.version, %error, "no cell could be started");
-                group.change(|state, _| state.give_up(key, error, self.now));
+                group.change(|state, todo| {
+                    let again = state.give_up(key, error, self.now);
+                    state.collect(todo);
+                    if again {
+                        state.serve(&self.group, todo);
+                    }
+                });
             }
         }
     }
@@ -61,15 +68,20 @@ impl Pool {
         let order = Order { group: group.clone(), spec, now, outcome: Err(SandboxError::Closing) };
         let pool = self.clone();
         self.runtime.spawn(async move {
-            let made = pool.make(&order.spec).await;
+            let made = pool.make(&order.group, &order.spec).await;
             let outcome = made.map(|(blank, outlet)| Some(pool.employ(blank, outlet, &order.group, &order.spec)));
             order.end(outcome, pool.parts.clock.monotonic());
         });
     }
 
     /// A blank cell made one of this version, and its way out.
-    async fn make(self: &Arc<Self>, spec: &Arc<Spec>) -> Result<(Blank, Arc<dyn Outlet>), SandboxError> {
-        let artifact = self.parts.library.artifact(spec.component).await?;
+    async fn make(
+        self: &Arc<Self>,
+        group: &Arc<Group>,
+        spec: &Arc<Spec>,
+    ) -> Result<(Blank, Arc<dyn Outlet>), SandboxError> {
+        let artifact = self.parts.library.artifact(&group.tenant.id, spec.component).await?;
+        let mut share = Some(self.share(group, spec).await?);
         let within = Duration::from_millis(self.parts.limits.cell_start_ms);
         let mut attempt = 1;
         loop {
@@ -82,9 +94,30 @@ impl Pool {
                 }
             };
             match blank.assign(&handover, artifact.reader()?, within).await {
-                Ok(blank) => return Ok((blank, outlet)),
+                Ok(mut blank) => {
+                    blank.hold(share.take());
+                    return Ok((blank, outlet));
+                }
                 Err(not_taken) if not_taken.retry && attempt < ATTEMPTS => attempt += 1,
                 Err(not_taken) => return Err(not_taken.error),
+            }
+        }
+    }
+
+    /// The tenant's right to one more cell. One that would only be good to have takes what is free; one without which
+    /// calls cannot be served has an idle one make room, and waits for its turn.
+    async fn share(&self, group: &Arc<Group>, spec: &Spec) -> Result<Share, SandboxError> {
+        let (tenant, most) = (&group.tenant.id, spec.deployment.tenant.cells);
+        let busy = || SandboxError::Busy { what: "cells" };
+        if group.lock().has(&spec.key) {
+            return self.shares.take(tenant, most).ok_or_else(busy);
+        }
+        match self.shares.claim(tenant, most) {
+            Claim::Now(share) => Ok(share),
+            Claim::Wait(granted) => {
+                self.make_room();
+                let within = Duration::from_millis(self.parts.limits.queue_ms);
+                tokio::time::timeout(within, granted).await.ok().and_then(Result::ok).ok_or_else(busy)
             }
         }
     }
@@ -92,6 +125,7 @@ impl Pool {
     /// Puts a loaded cell to work, with somebody to watch over it.
     fn employ(self: &Arc<Self>, blank: Blank, outlet: Arc<dyn Outlet>, group: &Arc<Group>, spec: &Arc<Spec>) -> Member {
         let (id, isolation, stream, process) = blank.into_parts();
+        let weigh = process.weigh();
         let clock = self.parts.clock.clone();
         let (logs, function) = (self.parts.logs.clone(), group.function.clone());
         let redactor = outlet.clone();
@@ -100,7 +134,8 @@ impl Pool {
             logs.append(&function, lines);
         };
         let channel = Channel::start(stream, clock.clone(), Arc::new(sink), outlet);
-        let cell = Arc::new(Cell { id, isolation, channel, clock });
+        let cell = Arc::new(Cell { id, isolation, channel, clock, weigh, cause: OnceLock::new() });
+        self.tally.start();
         self.runtime.spawn(tend::watch(group.clone(), cell.clone(), process));
         if self.closing.load(Ordering::Acquire) {
             cell.channel.close(crate::channel::Closed::Retired);
@@ -115,6 +150,8 @@ impl Pool {
             lifetime: self.lifetime(spec.deployment.recycle.after_seconds),
             quiet_since: now,
             soiled: false,
+            resident: 0,
+            weighed: 0,
             leaving: false,
             draining: false,
         }
@@ -131,25 +168,32 @@ impl Pool {
 
     /// A blank cell: one that waits, or a new one.
     pub(super) async fn take_blank(&self) -> Result<Blank, SandboxError> {
-        loop {
-            let waiting = self.blanks().pop();
-            self.fewer_blanks.notify_one();
-            let Some(mut blank) = waiting else { break };
-            if blank.is_alive() {
-                return Ok(blank);
-            }
-            blank.end().await;
-        }
-        let place = match self.places.take() {
-            Some(place) => place,
-            None => {
-                self.evict();
-                let within = Duration::from_millis(self.parts.limits.queue_ms);
-                let place = tokio::time::timeout(within, self.places.wait()).await;
-                place.map_err(|_| SandboxError::Busy { what: "cells" })?
+        let within = Duration::from_millis(self.parts.limits.queue_ms);
+        let found = async {
+            loop {
+                let changed = self.places.changed();
+                let waiting = self.blanks().pop();
+                self.fewer_blanks.notify_one();
+                match waiting {
+                    Some(mut blank) => {
+                        if blank.is_alive() {
+                            return Ok(blank);
+                        }
+                        blank.end().await;
+                    }
+                    None => match self.places.take() {
+                        Some(place) => return Err(place),
+                        // With a share there is a place, or a blank cell about to be ready in one.
+                        None => changed.await,
+                    },
+                }
             }
         };
-        self.make_blank(place).await
+        match tokio::time::timeout(within, found).await {
+            Ok(Ok(blank)) => Ok(blank),
+            Ok(Err(place)) => self.make_blank(place).await,
+            Err(_) => Err(SandboxError::Busy { what: "cells" }),
+        }
     }
 
     /// Starts a process and waits until it is jailed well enough.
@@ -164,22 +208,6 @@ impl Pool {
             return Err(SandboxError::Isolation { reached, required });
         }
         Ok(blank)
-    }
-
-    /// Ends the cell that was without a call for longest, to make room.
-    fn evict(&self) {
-        let groups: Vec<Arc<Group>> = self.groups().values().cloned().collect();
-        let idle = |group: &Arc<Group>| {
-            let state = group.lock();
-            let idle = state.members.iter().filter(|member| member.load == 0 && !member.draining);
-            idle.map(|member| member.quiet_since).min().map(|since| (since, group.clone()))
-        };
-        if let Some((since, group)) = groups.iter().filter_map(idle).min_by_key(|(since, _)| *since) {
-            group.change(|state, todo| {
-                state.drain(|member| member.load == 0 && member.quiet_since == since);
-                state.collect(todo);
-            });
-        }
     }
 }
 

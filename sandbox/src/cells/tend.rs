@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use super::group::Group;
-use super::{Cell, Pool, report};
+use super::{Cause, Cell, Pool, report};
 use crate::cell::{Blank, Process};
 use crate::channel::Closed;
 
@@ -40,6 +40,7 @@ pub(super) async fn keep_blanks(pool: Weak<Pool>) {
             Ok(blank) if strong.closing.load(Ordering::Acquire) => blank.end().await,
             Ok(blank) => {
                 strong.blanks().push(blank);
+                strong.places.nudge();
                 pause = PAUSE.0;
             }
             Err(error) => {
@@ -69,6 +70,7 @@ pub(super) fn judge(pool: &Pool) {
     let groups: Vec<Arc<Group>> = pool.groups().values().cloned().collect();
     for group in groups {
         expire(&group);
+        weigh(&group);
         group.change(|state, todo| {
             state.review_all(now, todo);
             state.serve(&group, todo);
@@ -78,6 +80,22 @@ pub(super) fn judge(pool: &Pool) {
     pool.blanks().retain_mut(Blank::is_alive);
     // A cell that went may have been what a blank one waited for.
     pool.fewer_blanks.notify_one();
+    pool.make_room();
+}
+
+/// Looks at what those cells hold that had a call end since they were last looked at. Between calls of theirs, and away
+/// from every call's way.
+fn weigh(group: &Arc<Group>) {
+    let used = |state: &super::group::State| -> Vec<(Arc<Cell>, u64)> {
+        let used = state.members.iter().filter(|member| member.served != member.weighed);
+        used.map(|member| (member.cell.clone(), member.served.saturating_sub(u64::from(member.load)))).collect()
+    };
+    let cells = used(&group.lock());
+    for (cell, served) in cells {
+        if let Some(bytes) = cell.weigh.as_ref().and_then(|weigh| weigh()) {
+            group.lock().weigh(&cell, served, bytes);
+        }
+    }
 }
 
 /// Ends cells with a call they should long have ended. Calls somebody waits for are timed there, more exactly.
@@ -104,4 +122,13 @@ pub(super) async fn watch(group: Arc<Group>, cell: Arc<Cell>, mut process: Proce
     });
     let words = process.end().await;
     report(&cell, &group.function, why, &words);
+    if let Some(pool) = group.pool.upgrade() {
+        let cause = cell.ended(why);
+        pool.tally.end(cause);
+        // Whoever was chosen to make room was counted as coming, however it went in the end.
+        if cell.cause.get() == Some(&Cause::Evicted) {
+            pool.shares.evicted();
+        }
+        pool.make_room();
+    }
 }

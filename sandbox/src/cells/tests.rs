@@ -2,6 +2,9 @@
 
 use cofferdam_model::{Ending, Recycle};
 
+mod recycling;
+mod tenants;
+
 use super::group::{Member, Verdict};
 use super::*;
 use crate::testing::{Load, Rig, Script, deployment, limits, operation, until};
@@ -186,6 +189,8 @@ async fn recycling_is_decided_by_age_use_and_idleness() {
             lifetime: seconds(600),
             quiet_since: seconds(10_000) - quiet,
             soiled,
+            resident: 0,
+            weighed: 0,
             leaving: false,
             draining: false,
         };
@@ -193,13 +198,13 @@ async fn recycling_is_decided_by_age_use_and_idleness() {
     };
     assert_eq!(case(1, 10, seconds(10), seconds(0), false, 1), Verdict::Stay);
     assert_eq!(case(0, 10, seconds(100), seconds(59), false, 1), Verdict::Stay);
-    assert_eq!(case(0, 10, seconds(100), seconds(60), false, 1), Verdict::Drain, "idle");
+    assert_eq!(case(0, 10, seconds(100), seconds(60), false, 1), Verdict::Drain(Cause::Idle), "idle");
     assert_eq!(case(1, 10, seconds(100), seconds(60), false, 1), Verdict::Stay, "a long call is no idleness");
-    assert_eq!(case(1, 10_000, seconds(10), seconds(0), false, 1), Verdict::Replace, "used up");
-    assert_eq!(case(1, 10, seconds(600), seconds(0), false, 1), Verdict::Replace, "old and busy");
-    assert_eq!(case(0, 10, seconds(600), seconds(30), false, 1), Verdict::Drain, "old and quiet");
-    assert_eq!(case(1, 10, seconds(10), seconds(0), true, 1), Verdict::Drain, "soiled");
-    assert_eq!(case(1, 10, seconds(10), seconds(0), false, 2), Verdict::Drain, "of an old generation");
+    assert_eq!(case(1, 10_000, seconds(10), seconds(0), false, 1), Verdict::Replace(Cause::Count), "used up");
+    assert_eq!(case(1, 10, seconds(600), seconds(0), false, 1), Verdict::Replace(Cause::Age), "old and busy");
+    assert_eq!(case(0, 10, seconds(600), seconds(30), false, 1), Verdict::Drain(Cause::Age), "old and quiet");
+    assert_eq!(case(1, 10, seconds(10), seconds(0), true, 1), Verdict::Drain(Cause::Trap), "soiled");
+    assert_eq!(case(1, 10, seconds(10), seconds(0), false, 2), Verdict::Drain(Cause::Changed), "of an old generation");
 }
 
 #[tokio::test]
@@ -243,7 +248,7 @@ async fn secrets_are_not_unsealed_for_a_cell_below_the_required_isolation() {
 
 #[tokio::test]
 async fn a_full_node_ends_the_cell_idle_for_longest_to_make_room() {
-    let rig = Rig::with(Script::default(), Limits { cells: 2, ..limits() });
+    let rig = Rig::with(Script::default(), Limits { cells: 3, ..limits() });
     let [one, two, three] = [1, 2, 3].map(|seed| operation(seed, function_limits(64, 2)));
     let oldest = lease(&rig, &one, &deployment(1)).await.unwrap().cell().channel.clone();
     rig.clock.advance(Duration::from_secs(1));

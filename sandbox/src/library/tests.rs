@@ -45,6 +45,10 @@ impl Rig {
     }
 }
 
+fn tenant() -> TenantId {
+    TenantId::mint(&cofferdam_model::random::SeededRandom::new(1))
+}
+
 fn overwrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = std::fs::read(path).unwrap();
     change(&mut bytes);
@@ -56,11 +60,11 @@ fn overwrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 async fn a_component_is_compiled_once_also_across_restarts() {
     let rig = good();
     let library = rig.open();
-    let prepared = library.prepare("component".into()).await.unwrap();
+    let prepared = library.prepare(&tenant(), "component".into()).await.unwrap();
     assert_eq!(prepared, Prepared { component: sha256(b"component"), imports: vec!["wasi:io/poll@0.2.0".into()] });
     assert_eq!(std::fs::read(rig.dir.path().join("component")).unwrap(), b"\0\0\0\0\0\0\0\x09component");
-    assert_eq!(library.prepare("component".into()).await.unwrap(), prepared);
-    assert_eq!(rig.open().prepare("component".into()).await.unwrap(), prepared);
+    assert_eq!(library.prepare(&tenant(), "component".into()).await.unwrap(), prepared);
+    assert_eq!(rig.open().prepare(&tenant(), "component".into()).await.unwrap(), prepared);
     assert_eq!(rig.runs(), 1);
 }
 
@@ -71,7 +75,7 @@ async fn uploads_of_the_same_component_at_once_are_compiled_once() {
     let uploads: Vec<_> = (0..4)
         .map(|_| {
             let library = library.clone();
-            tokio::spawn(async move { library.prepare("component".into()).await })
+            tokio::spawn(async move { library.prepare(&tenant(), "component".into()).await })
         })
         .collect();
     for upload in uploads {
@@ -85,7 +89,7 @@ async fn refusals_are_remembered_failures_are_not() {
     let rig = rig(1, r#"{"code":"component_no_handler","message":"exports nothing"}"#, b"");
     let library = rig.open();
     for _ in 0..3 {
-        let refused = library.prepare("component".into()).await.unwrap_err();
+        let refused = library.prepare(&tenant(), "component".into()).await.unwrap_err();
         assert!(matches!(refused, SandboxError::Refused { code, .. } if code == "component_no_handler"));
     }
     assert_eq!(rig.runs(), 1);
@@ -93,7 +97,7 @@ async fn refusals_are_remembered_failures_are_not() {
     let rig = self::rig(2, r#"{"code":"compiler_failed","message":"no memory"}"#, b"");
     let library = rig.open();
     for _ in 0..2 {
-        let failed = library.prepare("component".into()).await.unwrap_err();
+        let failed = library.prepare(&tenant(), "component".into()).await.unwrap_err();
         assert!(matches!(failed, SandboxError::Compiler { reason, .. } if reason == "no memory"));
     }
     assert_eq!(rig.runs(), 2);
@@ -113,9 +117,9 @@ async fn remembered_refusals_are_bounded() {
 async fn a_tampered_artifact_is_never_used_but_made_anew() {
     let rig = good();
     let library = rig.open();
-    let component = library.prepare("component".into()).await.unwrap().component;
+    let component = library.prepare(&tenant(), "component".into()).await.unwrap().component;
     overwrite(&rig.artifact(&library, component), |bytes| *bytes.last_mut().unwrap() ^= 1);
-    let sealed = rig.open().artifact(component).await.unwrap();
+    let sealed = rig.open().artifact(&tenant(), component).await.unwrap();
     assert_eq!(sealed.header.component, component);
     assert_eq!(rig.runs(), 2);
 }
@@ -124,10 +128,10 @@ async fn a_tampered_artifact_is_never_used_but_made_anew() {
 async fn an_artifact_under_another_components_name_is_not_used() {
     let rig = good();
     let library = rig.open();
-    let one = library.prepare("one".into()).await.unwrap().component;
-    let two = library.prepare("two".into()).await.unwrap().component;
+    let one = library.prepare(&tenant(), "one".into()).await.unwrap().component;
+    let two = library.prepare(&tenant(), "two".into()).await.unwrap().component;
     std::fs::rename(rig.artifact(&library, one), rig.artifact(&library, two)).unwrap();
-    assert_eq!(rig.open().artifact(two).await.unwrap().header.component, two);
+    assert_eq!(rig.open().artifact(&tenant(), two).await.unwrap().header.component, two);
     assert_eq!(rig.runs(), 3);
 }
 
@@ -135,26 +139,26 @@ async fn an_artifact_under_another_components_name_is_not_used() {
 async fn a_tampered_component_is_refused() {
     let rig = good();
     let library = rig.open();
-    let component = library.prepare("component".into()).await.unwrap().component;
+    let component = library.prepare(&tenant(), "component".into()).await.unwrap().component;
     overwrite(&library.dir.join(component_name(component)), |bytes| bytes[0] ^= 1);
     std::fs::remove_file(rig.artifact(&library, component)).unwrap();
-    let error = rig.open().artifact(component).await.unwrap_err();
+    let error = rig.open().artifact(&tenant(), component).await.unwrap_err();
     assert!(matches!(error, SandboxError::Tampered { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn another_compiler_makes_every_artifact_anew() {
     let rig = good();
-    let component = rig.open().prepare("component".into()).await.unwrap().component;
+    let component = rig.open().prepare(&tenant(), "component".into()).await.unwrap().component;
     let text = std::fs::read_to_string(&rig.compiler).unwrap() + "# newer\n";
     testing::script(rig.dir.path(), "compiler", &text);
-    rig.open().artifact(component).await.unwrap();
+    rig.open().artifact(&tenant(), component).await.unwrap();
     assert_eq!(rig.runs(), 2);
 }
 
 #[tokio::test]
 async fn what_was_never_taken_in_is_missing() {
-    let error = good().open().artifact(Digest([9; 32])).await.unwrap_err();
+    let error = good().open().artifact(&tenant(), Digest([9; 32])).await.unwrap_err();
     assert!(matches!(error, SandboxError::Missing { .. }));
 }
 
@@ -163,7 +167,7 @@ async fn a_component_over_the_limit_is_not_even_hashed() {
     let rig = good();
     let limits = Limits { component_bytes: 3, ..Limits::default() };
     let library = Library::open(&testing::config(rig.dir.path(), rig.compiler.clone(), limits)).unwrap();
-    let error = Arc::new(library).prepare("four".into()).await.unwrap_err();
+    let error = Arc::new(library).prepare(&tenant(), "four".into()).await.unwrap_err();
     assert!(matches!(error, SandboxError::TooLarge { bytes: 4, limit: 3 }));
     assert_eq!(rig.runs(), 0);
 }
@@ -174,7 +178,7 @@ async fn a_compile_that_takes_too_long_is_killed_and_refused() {
     let compiler = testing::script(dir.path(), "compiler", "#!/bin/sh\nexec sleep 600\n");
     let limits = Limits { compile_ms: 50, ..Limits::default() };
     let library = Arc::new(Library::open(&testing::config(dir.path(), compiler, limits)).unwrap());
-    let error = library.prepare("component".into()).await.unwrap_err();
+    let error = library.prepare(&tenant(), "component".into()).await.unwrap_err();
     assert!(matches!(error, SandboxError::Refused { code, .. } if code == "component_too_costly"));
 }
 
@@ -184,27 +188,18 @@ async fn a_compiler_that_writes_without_end_is_killed_and_refused() {
     let compiler = testing::script(dir.path(), "compiler", "#!/bin/sh\nexec cat /dev/zero\n");
     let limits = Limits { artifact_bytes: 1000, ..Limits::default() };
     let library = Arc::new(Library::open(&testing::config(dir.path(), compiler, limits)).unwrap());
-    assert!(library.prepare("component".into()).await.is_err());
-}
-
-#[tokio::test]
-async fn compiles_waiting_for_their_turn_are_bounded() {
-    let count = AtomicUsize::new(0);
-    let held: Vec<_> = (0..2).map(|_| Waiting::enter(&count, 2).unwrap()).collect();
-    assert!(Waiting::enter(&count, 2).is_none());
-    drop(held);
-    assert!(Waiting::enter(&count, 2).is_some());
+    assert!(library.prepare(&tenant(), "component".into()).await.is_err());
 }
 
 #[tokio::test]
 async fn a_full_store_takes_no_further_component_and_keeps_those_it_has() {
     let rig = good();
-    rig.open().prepare("component".into()).await.unwrap();
+    rig.open().prepare(&tenant(), "component".into()).await.unwrap();
     let limits = Limits { artifact_store_bytes: 1, ..Limits::default() };
     let library = Arc::new(Library::open(&testing::config(rig.dir.path(), rig.compiler.clone(), limits)).unwrap());
-    let refused = library.prepare("another".into()).await.unwrap_err();
+    let refused = library.prepare(&tenant(), "another".into()).await.unwrap_err();
     assert!(matches!(refused, SandboxError::StoreFull { limit: 1 }), "{refused}");
     assert!(!library.dir.join(component_name(sha256(b"another"))).exists());
     std::fs::remove_file(rig.artifact(&library, sha256(b"component"))).unwrap();
-    library.artifact(sha256(b"component")).await.unwrap();
+    library.artifact(&tenant(), sha256(b"component")).await.unwrap();
 }

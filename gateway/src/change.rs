@@ -1,0 +1,187 @@
+//! What a management call does once it is permitted and its entry is open: change what exists, or look at it.
+//!
+//! Owns the order: the intent is recorded first, what has to be compiled is compiled before it is made current, and
+//! cells that hold what a change replaced go with it. Must never act on anything but the permit inside the entry.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cofferdam_audit::{Entry, Recorded};
+use cofferdam_authz::Permit;
+use cofferdam_model::operation::FunctionRef;
+use cofferdam_model::{Ending, FunctionId, LogRange, Manage, Operation as _, TenantId};
+use cofferdam_sandbox::{Cause, LogPage};
+use http::StatusCode;
+
+use crate::body::Inbound;
+use crate::drain::Phase;
+use crate::limits::Standing;
+use crate::manage::Asked;
+use crate::node::Node;
+use crate::pipeline::Unrecorded;
+use crate::refusal::Refusal;
+use crate::respond::{Ran, Reply};
+use crate::{metrics, observe};
+
+/// Steps of counting that whoever asks for usage waits for. More is only left after a long time without counting.
+const STEPS_TO_ANSWER: usize = 8;
+/// Bytes of a change that is no component.
+const CHANGE_BYTES: u64 = 1024 * 1024;
+
+/// Reads the body of a change, which must be whole to be decided on; the larger kind a few at a time.
+pub(crate) async fn read(node: &Node, asked: &Asked, body: hyper::body::Incoming) -> Result<Bytes, Refusal> {
+    let idle = Duration::from_millis(node.limits.body_idle_ms);
+    if !asked.takes_component() {
+        return Inbound::new(body, CHANGE_BYTES, idle)?.collect().await;
+    }
+    let busy = |_| Refusal::Overloaded { retry_after: Duration::from_secs(5) };
+    let _place = node.uploads.0.try_acquire().map_err(busy)?;
+    Inbound::new(body, node.limits.component_bytes, idle)?.collect().await
+}
+
+/// Makes the change the permit names, after its intent is durable, and records how it ended.
+pub(crate) async fn manage(
+    node: &Arc<Node>,
+    mut entry: Entry<Permit<Manage>>,
+    body: Bytes,
+    standing: Standing,
+) -> Result<Recorded<Reply>, Unrecorded> {
+    entry.if_dropped(Ending::ClientGone);
+    let request = entry.subject().circumstances().request.clone();
+    let reply = match change(node, &mut entry, body).await {
+        Ok(Told::Json(value)) => Reply::json(StatusCode::OK, &value, &request, &standing),
+        Ok(Told::Text(kind, text)) => Reply::text(StatusCode::OK, kind, text, &request, &standing),
+        Err(refusal) => Reply::refused(&refusal, &request, &standing, Ran::default()),
+    };
+    entry.close(reply).await.map_err(|error| {
+        tracing::error!(%error, "an answer could not be recorded");
+        Unrecorded
+    })
+}
+
+/// What a management call is answered with.
+enum Told {
+    /// As nearly all are.
+    Json(serde_json::Value),
+    /// Text of a media type.
+    Text(&'static str, String),
+}
+
+async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> Result<Told, Refusal> {
+    let recorded = entry.intent().await.map_err(|error| {
+        tracing::error!(%error, "an intent could not be recorded");
+        Refusal::AuditUnavailable
+    })?;
+    let told = match recorded.value().operation() {
+        Manage::ReadLogs { function, range } => read_logs(node, function, *range).await?,
+        Manage::ReadUsage { .. } => read_usage(node, recorded)?,
+        Manage::ListCells { tenant, function } => observe::cells(node, tenant, function.as_ref()),
+        Manage::RecycleCells { tenant, function } => {
+            let told = match function {
+                Some(function) => node.sandbox.retire(&function.id, Cause::Asked),
+                None => node.sandbox.retire_tenant(tenant, Cause::Asked),
+            };
+            serde_json::json!({ "cells": told })
+        }
+        Manage::ReadMetrics => {
+            let text = node.metrics.exposition(&node.sandbox.gauges());
+            return Ok(Told::Text(metrics::MEDIA_TYPE, text));
+        }
+        Manage::PublishVersion { .. } => publish(node, recorded, body).await?,
+        _ => apply(node, recorded)?,
+    };
+    Ok(Told::Json(told))
+}
+
+/// Makes a change, shows it to the calls that come from now on, and lets go of what it replaced.
+fn apply(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json::Value, Refusal> {
+    let operation = recorded.value().operation();
+    let (outdated, frees) = (outdated(operation), frees(operation));
+    let applied = tokio::task::block_in_place(|| node.live.control().apply(recorded))?;
+    tokio::task::block_in_place(|| node.live.refresh());
+    match outdated {
+        Some(Outdated::Function(function)) => drop(node.sandbox.retire(&function, Cause::Changed)),
+        Some(Outdated::Tenant(tenant)) => drop(node.sandbox.retire_tenant(&tenant, Cause::Changed)),
+        None => {}
+    }
+    if frees {
+        collect(node);
+    }
+    Ok(applied)
+}
+
+/// Makes a component current. It is compiled before that, so that a version that exists can be run, and not compiled
+/// where its tenant has no room for it.
+async fn publish(node: &Node, recorded: Recorded<&Permit<Manage>>, body: Bytes) -> Result<serde_json::Value, Refusal> {
+    let tenant = recorded.value().operation().tenant();
+    if let Manage::PublishVersion { component, component_bytes, .. } = recorded.value().operation() {
+        let control = node.live.control();
+        tokio::task::block_in_place(|| control.room_for(&tenant, *component, *component_bytes))?;
+    }
+    let (_, hold) = node.sandbox.prepare(&tenant, body).await?;
+    let applied = apply(node, recorded);
+    // From here on it is referred to, or it is not wanted.
+    drop(hold);
+    collect(node);
+    applied
+}
+
+/// Lines of a function's log, waited for where the caller asks for that; a node that stops does not wait.
+async fn read_logs(node: &Node, function: &FunctionRef, range: LogRange) -> Result<serde_json::Value, Refusal> {
+    let page = tokio::select! {
+        page = node.sandbox.read_logs(&function.id, range) => page?,
+        () = node.drain.reached(Phase::Draining) => {
+            node.sandbox.read_logs(&function.id, LogRange { wait: Duration::ZERO, ..range }).await?
+        }
+    };
+    let LogPage { lines, cursor, missed } = page;
+    Ok(serde_json::json!({ "lines": lines, "cursor": cursor.to_string(), "missed": missed }))
+}
+
+/// What a tenant's functions used, counted up to now as far as that takes no time to speak of.
+fn read_usage(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json::Value, Refusal> {
+    tokio::task::block_in_place(|| {
+        let behind = node.meter.catch_up(STEPS_TO_ANSWER)?;
+        let mut answer = node.live.control().apply(recorded)?;
+        if let serde_json::Value::Object(fields) = &mut answer {
+            fields.insert("records_behind".into(), behind.into());
+        }
+        Ok(answer)
+    })
+}
+
+/// Deletes components that no version refers to any more. A failure does not undo the change: the next one tries again.
+fn collect(node: &Node) {
+    let control = node.live.control();
+    let referenced = || control.components().inspect_err(|error| tracing::warn!(%error, "components unknown")).ok();
+    if let Err(error) = tokio::task::block_in_place(|| node.sandbox.collect(referenced)) {
+        tracing::warn!(%error, "components that nobody refers to could not be deleted");
+    }
+}
+
+/// Whether a change may leave components behind that no version refers to.
+fn frees(operation: &Manage) -> bool {
+    matches!(operation, Manage::RemoveFunction { .. } | Manage::PruneVersions { .. })
+}
+
+/// Whose cells a change makes outdated.
+enum Outdated {
+    Function(FunctionId),
+    Tenant(TenantId),
+}
+
+/// Those whose cells hold what a change takes away or replaces, or were filled under rules that hold no more. They go
+/// now, not with the next call.
+fn outdated(operation: &Manage) -> Option<Outdated> {
+    match operation {
+        Manage::RemoveFunction { function }
+        | Manage::PutFunction { function, .. }
+        | Manage::PutSecret { function, .. }
+        | Manage::RemoveSecret { function, .. } => Some(Outdated::Function(function.id.clone())),
+        Manage::PutPolicy { tenant, .. } | Manage::RemovePolicy { tenant, .. } => {
+            Some(Outdated::Tenant(tenant.clone()))
+        }
+        _ => None,
+    }
+}
