@@ -10,6 +10,7 @@ mod change;
 pub mod client;
 pub mod config;
 pub mod drain;
+pub mod egress;
 pub mod error;
 mod flood;
 mod io;

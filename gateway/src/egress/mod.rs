@@ -1,0 +1,86 @@
+//! The way out: what functions ask of the outside, asked in their stead.
+//!
+//! Owns names, checks of addresses, connections and credentials of every request a function sends. Must never reach
+//! what no rule and no ceiling allow, an address it has not checked, or the outside without an `Attempt`.
+
+mod address;
+mod authority;
+mod config;
+mod credential;
+mod dial;
+mod download;
+mod error;
+mod heads;
+mod names;
+mod outlet;
+mod pool;
+mod quota;
+#[cfg(test)]
+mod tests;
+mod trust;
+mod upload;
+
+use std::sync::Arc;
+
+use cofferdam_model::{Clock, EgressCeiling, EgressRule, TenantId};
+use cofferdam_sandbox::Outlet;
+use zeroize::Zeroizing;
+
+pub use config::EgressConfig;
+pub use error::EgressSetupError;
+pub use outlet::check_rules;
+
+use dial::{Dial, Tcp};
+use names::{Dns, Names};
+use quota::Tenants;
+
+/// The way out of one node.
+pub struct Egress {
+    config: EgressConfig,
+    names: Box<dyn Names>,
+    dial: Box<dyn Dial>,
+    clock: Arc<dyn Clock>,
+    tenants: Tenants,
+}
+
+/// Whose way out, and how wide.
+pub struct Scope {
+    /// Whose connections are counted together.
+    pub tenant: TenantId,
+    /// What the function may ask for; the first that allows a request is the one that counts.
+    pub rules: Vec<EgressRule>,
+    /// What the functions of the tenant may ask for at most.
+    pub ceiling: Arc<EgressCeiling>,
+    /// Connections of the tenant at once on this node.
+    pub connections: u32,
+    /// The function's secrets that credentials are made of, by name.
+    pub secrets: Vec<(String, Zeroizing<String>)>,
+}
+
+impl Egress {
+    /// Opens the node's way out.
+    pub fn new(config: EgressConfig, clock: Arc<dyn Clock>) -> Result<Arc<Self>, EgressSetupError> {
+        let names = Dns::new(&config.resolvers, config.hosts.clone())?;
+        Self::with(config, clock, Box::new(names), Box::new(Tcp))
+    }
+
+    fn with(
+        config: EgressConfig,
+        clock: Arc<dyn Clock>,
+        names: Box<dyn Names>,
+        dial: Box<dyn Dial>,
+    ) -> Result<Arc<Self>, EgressSetupError> {
+        config.check()?;
+        Ok(Arc::new(Self { config, names, dial, clock, tenants: Tenants::default() }))
+    }
+
+    /// The ceiling of tenants for which nothing else is set.
+    pub fn default_ceiling(&self) -> &EgressCeiling {
+        &self.config.default_ceiling
+    }
+
+    /// Opens the way out of a cell.
+    pub fn outlet(self: &Arc<Self>, scope: Scope) -> Result<Arc<dyn Outlet>, EgressSetupError> {
+        Ok(Arc::new(outlet::Way::open(self.clone(), scope)?))
+    }
+}
