@@ -16,7 +16,7 @@ use crate::Control;
 use crate::deployment::list_secrets;
 use crate::error::ControlError;
 use crate::snapshot::{FunctionEntry, Snapshot, TenantEntry, compile};
-use crate::store::{self, TenantState, Transaction};
+use crate::store::{self, TenantRow, TenantState, Transaction};
 use crate::tenant::{Done, describe_key};
 use crate::usage;
 use crate::vault::Vault;
@@ -92,6 +92,7 @@ impl Change<'_> {
     fn perform(&mut self, operation: &Manage) -> Result<(TenantId, Value), ControlError> {
         let answer = match operation {
             Manage::CreateTenant { name } => return self.create_tenant(name),
+            Manage::PutTenantSettings { tenant, settings } => return self.put_tenant_settings(tenant, settings),
             Manage::PutMember { tenant, subject, roles } => self.put_member(tenant, subject, roles),
             Manage::RemoveMember { tenant, subject } => self.remove_member(tenant, subject),
             Manage::PutFunction { function, settings } => self.put_function(function, settings),
@@ -120,6 +121,11 @@ impl Change<'_> {
             | Manage::ReadMetrics => Err(ControlError::NotAChange { action: operation.action().as_str() }),
         }?;
         Ok((operation.tenant(), answer))
+    }
+
+    /// What the functions of a tenant may use together.
+    pub(crate) fn limits_of(&self, tenant: &TenantRow) -> TenantLimits {
+        tenant.settings.limits.as_ref().unwrap_or(self.means.limits).clone()
     }
 
     /// Everything stored of a tenant, as this transaction sees it.
@@ -158,6 +164,8 @@ fn summary(tenant: &TenantEntry) -> Value {
         "name": &*tenant.name,
         "active": tenant.active,
         "created": tenant.created.to_string(),
+        "limits": *tenant.limits,
+        "egress": tenant.egress.as_deref(),
         "functions": tenant.functions().count(),
     })
 }

@@ -46,7 +46,7 @@ impl Change<'_> {
         let secrets: Vec<_> = state.secrets.iter().filter(|secret| secret.function == function.id).collect();
         check_settings(&function.name, settings, self.means.ceiling, &secrets)?;
         let known = state.functions.iter().map(|(row, _)| row).find(|row| row.id == function.id);
-        let most = usize::try_from(self.means.limits.functions).unwrap_or(usize::MAX);
+        let most = usize::try_from(self.limits_of(&state.tenant).functions).unwrap_or(usize::MAX);
         if known.is_none() && state.functions.len() >= most {
             return Err(ControlError::TooMany { what: "functions", limit: most });
         }
@@ -97,7 +97,8 @@ impl Change<'_> {
         let id = match known {
             Some(id) => id,
             None => {
-                make_room(self.tx, self.means.limits, &tenant, component, component_bytes)?;
+                let limits = self.limits_of(&state.tenant);
+                make_room(self.tx, &limits, &tenant, component, component_bytes)?;
                 let id = VersionId::mint(&row.id, self.means.random);
                 self.tx.insert_version(&VersionRow {
                     id: id.clone(),

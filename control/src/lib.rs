@@ -201,7 +201,9 @@ impl Control {
 
     /// Whether a tenant may store this component, which is asked before anything is spent on it. Publishing asks again.
     pub fn room_for(&self, tenant: &TenantId, component: Digest, bytes: u64) -> Result<(), ControlError> {
-        self.transact(|tx| function::make_room(tx, &self.tenant_limits, tenant, component, bytes))
+        let snapshot = self.snapshot.load();
+        let limits = snapshot.tenant(tenant).map_or(&self.tenant_limits, |tenant| &tenant.limits);
+        self.transact(|tx| function::make_room(tx, limits, tenant, component, bytes))
     }
 
     /// Does something in the store that makes no new snapshot.

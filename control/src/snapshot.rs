@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use cofferdam_authz::{ApiKeyRecord, Authorizer, Directory, TenantPolicies};
 use cofferdam_model::{
-    Digest, FunctionId, FunctionLimits, FunctionSettings, KeyId, RouteId, RouteSpec, TenantId, TenantLimits, UnixNanos,
-    VersionId,
+    Digest, EgressCeiling, FunctionId, FunctionLimits, FunctionSettings, KeyId, RouteId, RouteSpec, TenantId,
+    TenantLimits, UnixNanos, VersionId,
 };
 
 use crate::error::ControlError;
@@ -36,6 +36,8 @@ pub struct TenantEntry {
     pub created: UnixNanos,
     /// What its functions may use together.
     pub limits: Arc<TenantLimits>,
+    /// What its functions may ask of the outside at most, where an operator has set that.
+    pub egress: Option<Arc<EgressCeiling>>,
     members: BTreeMap<String, Vec<String>>,
     functions: BTreeMap<Arc<str>, Arc<FunctionEntry>>,
     by_id: HashMap<FunctionId, Arc<FunctionEntry>>,
@@ -203,7 +205,8 @@ impl TenantEntry {
             name: state.tenant.name.into(),
             active: state.tenant.active,
             created: state.tenant.created,
-            limits,
+            limits: state.tenant.settings.limits.map_or(limits, Arc::new),
+            egress: state.tenant.settings.egress.map(Arc::new),
             members: state.members.into_iter().map(|MemberRow { subject, roles }| (subject, roles)).collect(),
             routes: routes.collect(),
             by_id: functions.iter().map(|function| (function.id.clone(), function.clone())).collect(),

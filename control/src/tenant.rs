@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cofferdam_authz::api_key;
 use cofferdam_model::id::{is_name, platform_tenant};
-use cofferdam_model::{KeyId, TenantId};
+use cofferdam_model::{KeyId, TenantId, TenantLimits, TenantSettings};
 use serde_json::{Value, json};
 
 use crate::apply::Change;
@@ -28,6 +28,16 @@ const POLICY_BYTES_IN_ALL: usize = 1024 * 1024;
 const API_KEYS: usize = 1_000;
 const KEY_TTL_SECONDS: std::ops::RangeInclusive<u64> = 60..=365 * 24 * 60 * 60;
 
+/// Refuses limits under which nothing could run.
+fn check_limits(limits: &TenantLimits) -> Result<(), ControlError> {
+    for (name, value) in [("cells", limits.cells), ("concurrency", limits.concurrency)] {
+        if value == 0 {
+            return Err(ControlError::invalid(format!("limit `{name}`"), "0", "at least 1 is needed"));
+        }
+    }
+    Ok(())
+}
+
 impl Change<'_> {
     pub(crate) fn create_tenant(&mut self, name: &str) -> Result<(TenantId, Value), ControlError> {
         check_name("tenant name", name)?;
@@ -43,9 +53,33 @@ impl Change<'_> {
         Ok((id, answer))
     }
 
+    pub(crate) fn put_tenant_settings(
+        &mut self,
+        tenant: &TenantId,
+        settings: &TenantSettings,
+    ) -> Result<(TenantId, Value), ControlError> {
+        if *tenant == platform_tenant() {
+            let reason = "the platform has no functions of its own";
+            return Err(ControlError::invalid("tenant", PLATFORM_NAME, reason));
+        }
+        let state = self.state(tenant)?;
+        if let Some(limits) = &settings.limits {
+            check_limits(limits)?;
+        }
+        self.tx.put_tenant_settings(tenant, settings)?;
+        let answer = json!({ "id": tenant, "name": state.tenant.name, "settings": settings });
+        Ok((tenant.clone(), answer))
+    }
+
     pub(crate) fn insert_tenant(&mut self, id: TenantId, name: &str) -> Result<(), ControlError> {
         let key = self.means.vault.tenant_key(&id, 1, self.means.random)?;
-        let row = TenantRow { id, name: name.to_owned(), active: true, created: self.means.now };
+        let row = TenantRow {
+            id,
+            name: name.to_owned(),
+            active: true,
+            settings: TenantSettings::default(),
+            created: self.means.now,
+        };
         self.tx.insert_tenant(&row, &key)
     }
 

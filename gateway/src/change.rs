@@ -179,9 +179,9 @@ fn outdated(operation: &Manage) -> Option<Outdated> {
         | Manage::PutFunction { function, .. }
         | Manage::PutSecret { function, .. }
         | Manage::RemoveSecret { function, .. } => Some(Outdated::Function(function.id.clone())),
-        Manage::PutPolicy { tenant, .. } | Manage::RemovePolicy { tenant, .. } => {
-            Some(Outdated::Tenant(tenant.clone()))
-        }
+        Manage::PutPolicy { tenant, .. }
+        | Manage::RemovePolicy { tenant, .. }
+        | Manage::PutTenantSettings { tenant, .. } => Some(Outdated::Tenant(tenant.clone())),
         _ => None,
     }
 }

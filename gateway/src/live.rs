@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use cofferdam_control::{Control, Snapshot};
+use cofferdam_control::{Control, FunctionEntry, Snapshot, TenantEntry};
 use cofferdam_model::{FunctionId, Invoke, Level};
 use cofferdam_sandbox::Deployment;
 
+use crate::egress::{Egress, Scope};
 use crate::routes::{RouteTable, Target};
 
 /// One picture.
@@ -22,20 +23,21 @@ pub struct Picture {
 }
 
 impl Picture {
-    fn of(control: &Arc<Control>) -> Self {
+    fn of(control: &Arc<Control>, egress: &Arc<Egress>) -> Self {
         let snapshot = control.snapshot();
         let deployments: HashMap<_, _> = snapshot
             .tenants()
             .filter(|tenant| tenant.active)
-            .flat_map(|tenant| tenant.functions())
-            .map(|function| {
+            .flat_map(|tenant| tenant.functions().map(move |function| (tenant, function)))
+            .map(|(tenant, function)| {
+                let outlet = (!function.settings.egress.is_empty()).then(|| outlet(control, egress, tenant, function));
                 let (control, id) = (control.clone(), function.id.clone());
                 let deployment = Deployment {
                     generation: function.generation,
-                    tenant: Arc::default(),
+                    tenant: tenant.limits.clone(),
                     recycle: function.settings.recycle.clone(),
                     unseal: Arc::new(move || control.unseal(&id).map_err(Into::into)),
-                    outlet: None,
+                    outlet,
                 };
                 (function.id.clone(), Arc::new(deployment))
             })
@@ -64,17 +66,35 @@ impl Picture {
     }
 }
 
+/// How the cells of a function get their way out.
+fn outlet(
+    control: &Arc<Control>,
+    egress: &Arc<Egress>,
+    tenant: &TenantEntry,
+    function: &FunctionEntry,
+) -> cofferdam_sandbox::OpenOutlet {
+    let ceiling = tenant.egress.clone().unwrap_or_else(|| Arc::new(egress.default_ceiling().clone()));
+    let (tenant, connections) = (tenant.id.clone(), tenant.limits.egress_connections);
+    let (control, egress, id) = (control.clone(), egress.clone(), function.id.clone());
+    Arc::new(move || {
+        let cofferdam_control::Egress { rules, credentials } = control.egress(&id)?;
+        let (tenant, ceiling) = (tenant.clone(), ceiling.clone());
+        Ok(egress.outlet(Scope { tenant, rules, ceiling, connections, secrets: credentials })?)
+    })
+}
+
 /// The current picture, and how to get a new one.
 pub struct Live {
     control: Arc<Control>,
+    egress: Arc<Egress>,
     picture: ArcSwap<Picture>,
 }
 
 impl Live {
     /// Takes the first picture.
-    pub fn new(control: Arc<Control>) -> Self {
-        let picture = ArcSwap::from_pointee(Picture::of(&control));
-        Self { control, picture }
+    pub fn new(control: Arc<Control>, egress: Arc<Egress>) -> Self {
+        let picture = ArcSwap::from_pointee(Picture::of(&control, &egress));
+        Self { control, egress, picture }
     }
 
     /// The picture of this moment.
@@ -89,6 +109,6 @@ impl Live {
 
     /// Takes a new picture after a change. A later change may already be in it, never an earlier one missing.
     pub fn refresh(&self) {
-        self.picture.rcu(|_| Picture::of(&self.control));
+        self.picture.rcu(|_| Picture::of(&self.control, &self.egress));
     }
 }

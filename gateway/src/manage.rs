@@ -7,12 +7,13 @@ use cofferdam_control::Snapshot;
 use cofferdam_model::id::is_name;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    Action, Digest, FunctionId, FunctionSettings, KeyId, Manage, Random, RouteSpec, SecretValue, TenantId,
+    Action, Digest, FunctionId, FunctionSettings, KeyId, Manage, Random, RouteSpec, SecretValue, TenantId, TenantSettings,
 };
 use http::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::egress::check_ceiling;
 use crate::refusal::Refusal;
 
 mod asked;
@@ -29,6 +30,7 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("POST", "tenants", Action::CreateTenant),
     ("GET", "tenants", Action::ListTenants),
     ("GET", "tenants/*", Action::ReadTenant),
+    ("PUT", "tenants/*/settings", Action::PutTenantSettings),
     ("GET", "tenants/*/usage", Action::ReadUsage),
     ("PUT", "tenants/*/members/*", Action::PutMember),
     ("DELETE", "tenants/*/members/*", Action::RemoveMember),
@@ -149,6 +151,13 @@ impl Asked {
             // No path leads here: a function is called through its own.
             Action::Invoke => return Err(Refusal::NotFound),
             Action::CreateTenant => Manage::CreateTenant { name: json::<NewTenant>(body)?.name },
+            Action::PutTenantSettings => {
+                let settings = json::<TenantSettings>(body)?;
+                if let Some(ceiling) = &settings.egress {
+                    check_ceiling(ceiling).map_err(|error| invalid(error.to_string()))?;
+                }
+                Manage::PutTenantSettings { tenant: names.tenant()?, settings }
+            }
             Action::ListTenants => Manage::ListTenants,
             Action::ReadTenant => Manage::ReadTenant { tenant: names.tenant()? },
             Action::ReadUsage => {

@@ -17,6 +17,7 @@ pub mod random;
 pub mod reading;
 pub mod route;
 pub mod secret;
+pub mod tenant;
 
 pub use clock::{Clock, SystemClock, UnixNanos};
 pub use digest::Digest;
@@ -33,3 +34,4 @@ pub use random::{OsRandom, Random};
 pub use reading::{CursorError, LogCursor, LogRange, UsageCursor, UsageRange};
 pub use route::RouteSpec;
 pub use secret::{Env, SealedEnv, SealedValue, SecretValue};
+pub use tenant::TenantSettings;

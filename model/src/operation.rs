@@ -11,6 +11,7 @@ use crate::limits::FunctionLimits;
 use crate::reading::{LogRange, UsageRange};
 use crate::route::RouteSpec;
 use crate::secret::SecretValue;
+use crate::tenant::TenantSettings;
 use std::sync::Arc;
 
 macro_rules! actions {
@@ -36,6 +37,8 @@ actions! {
     Invoke,
     /// Make a tenant. On the platform.
     CreateTenant,
+    /// Set what a tenant may use, and what its functions may ask of the outside. On the platform.
+    PutTenantSettings,
     /// See which tenants there are. On the platform.
     ListTenants,
     /// See a tenant's functions, routes, members and policies.
@@ -208,6 +211,13 @@ pub enum Manage {
         /// Its name.
         name: String,
     },
+    /// Set what a tenant may use and reach. An operation on the installation: no policy of the tenant can allow it.
+    PutTenantSettings {
+        /// Whose.
+        tenant: TenantId,
+        /// All that shall be set.
+        settings: TenantSettings,
+    },
     /// List tenants.
     ListTenants,
     /// Describe a tenant.
@@ -362,6 +372,7 @@ impl Operation for Manage {
     fn action(&self) -> Action {
         match self {
             Self::CreateTenant { .. } => Action::CreateTenant,
+            Self::PutTenantSettings { .. } => Action::PutTenantSettings,
             Self::ListTenants => Action::ListTenants,
             Self::ReadTenant { .. } => Action::ReadTenant,
             Self::ReadUsage { .. } => Action::ReadUsage,
@@ -389,7 +400,9 @@ impl Operation for Manage {
 
     fn tenant(&self) -> TenantId {
         match self {
-            Self::CreateTenant { .. } | Self::ListTenants | Self::ReadMetrics => platform_tenant(),
+            Self::CreateTenant { .. } | Self::PutTenantSettings { .. } | Self::ListTenants | Self::ReadMetrics => {
+                platform_tenant()
+            }
             Self::ReadTenant { tenant }
             | Self::ReadUsage { tenant, .. }
             | Self::PutMember { tenant, .. }
@@ -415,7 +428,9 @@ impl Operation for Manage {
 
     fn resource(&self) -> Resource {
         match self {
-            Self::CreateTenant { .. } | Self::ListTenants | Self::ReadMetrics => Resource::Platform,
+            Self::CreateTenant { .. } | Self::PutTenantSettings { .. } | Self::ListTenants | Self::ReadMetrics => {
+                Resource::Platform
+            }
             Self::PutFunction { function, .. }
             | Self::PublishVersion { function, .. }
             | Self::PruneVersions { function, .. }
@@ -433,6 +448,13 @@ impl Operation for Manage {
     fn detail(&self) -> Option<String> {
         match self {
             Self::CreateTenant { name } => Some(format!("name={name}")),
+            Self::PutTenantSettings { tenant, settings } => {
+                // Numbers, host patterns and networks: nothing that could not be written in full, but for its length.
+                let rules = settings.egress.as_ref().map_or(0, |egress| egress.rules.len());
+                let limits =
+                    settings.limits.as_ref().map_or_else(|| "default".to_owned(), |limits| format!("{limits:?}"));
+                Some(format!("tenant={tenant} egress_rules={rules} limits={limits}"))
+            }
             Self::PutMember { subject, roles, .. } => Some(format!("subject={subject} roles={}", roles.join(","))),
             Self::RemoveMember { subject, .. } => Some(format!("subject={subject}")),
             Self::PublishVersion { component, component_bytes, .. } => {

@@ -114,6 +114,7 @@ impl World {
         let tenant = tenant.clone();
         let text = || "x".to_owned();
         match action {
+            "PutTenantSettings" => Manage::PutTenantSettings { tenant, settings: Default::default() },
             "CreateTenant" => Manage::CreateTenant { name: text() },
             "ListTenants" => Manage::ListTenants,
             "ReadTenant" => Manage::ReadTenant { tenant },

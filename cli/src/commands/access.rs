@@ -2,19 +2,23 @@
 //!
 //! Owns their arguments and how answers are shown. Must never hold a rule of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use cofferdam_model::TenantSettings;
 use http::Method;
 use serde_json::{Value, json};
 
 use super::{Context, input, tenant_path};
 use crate::failure::{Failure, Kind, Place};
+use crate::manifest::position;
 use crate::output::{items, table, text};
 use crate::remote::{RemoteArgs, segment};
 
 /// Bytes of a policy file.
 const POLICY_BYTES: usize = 64 * 1024;
+/// Bytes of a file of what a tenant may use.
+const SETTINGS_BYTES: usize = 256 * 1024;
 
 /// Arguments of `cofferdam tenant`.
 #[derive(Debug, Args)]
@@ -34,6 +38,14 @@ enum Tenant {
     },
     /// List the tenants
     List,
+    /// Set what a tenant may use, and what its functions may ask of the outside; replaces what was set before
+    Set {
+        /// Its name
+        name: String,
+        /// TOML file with `[limits]`, `[[egress.rules]]` and `egress.networks`, all optional; `-` for standard input
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Show a tenant's functions, routes, members and policies
     Show {
         /// Its name
@@ -115,11 +127,31 @@ pub(crate) fn tenant(args: &TenantArgs, context: &Context) -> Result<(), Failure
                 rows(&columns, items(&listed, "tenants"))
             })
         }
+        Tenant::Set { name, file } => {
+            let settings = settings(file)?;
+            let path = format!("{}/settings", tenant_path(name));
+            let set = remote.call(Method::PUT, &path, Some(&json!(settings)))?;
+            context.output.result(&set, || vec![format!("set what {name} may use; its cells are replaced")])
+        }
         Tenant::Show { name } => {
             let shown = remote.call(Method::GET, &tenant_path(name), None)?;
             context.output.result(&shown, || show(&shown))
         }
     }
+}
+
+/// What an operator sets about a tenant, from a file.
+fn settings(file: &Path) -> Result<TenantSettings, Failure> {
+    let from = (file != Path::new("-")).then_some(file);
+    let bytes = input(from, SETTINGS_BYTES)?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Failure::new(Kind::Invalid, format!("`{}` is not UTF-8 text", file.display())))?;
+    toml_edit::de::from_str(text).map_err(|error| {
+        let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+        let message = error.message().trim().replace('\n', ", ");
+        let hint = "the keys are `[limits]`, `[[egress.rules]]` and `egress.networks`: see docs/OPERATING.md";
+        Failure::new(Kind::Invalid, message).hint(hint).at(Place { file: file.into(), line, column })
+    })
 }
 
 /// Runs `cofferdam member`.

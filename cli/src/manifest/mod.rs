@@ -337,7 +337,7 @@ fn failure(path: &Path, text: &str, wrong: Wrong) -> Failure {
 }
 
 /// Line and column, from 1, in characters.
-fn position(text: &str, offset: usize) -> (usize, usize) {
+pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;

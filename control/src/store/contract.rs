@@ -83,7 +83,11 @@ impl World {
             current: None,
         };
         let name = format!("tenant-{seed}");
-        Self { tenant: TenantRow { id, name, active: true, created: UnixNanos(seed) }, function, random }
+        Self {
+            tenant: TenantRow { id, name, active: true, settings: TenantSettings::default(), created: UnixNanos(seed) },
+            function,
+            random,
+        }
     }
 
     fn key(&self) -> WrappedKey {

@@ -103,6 +103,9 @@ const STEPS: &[&str] = &[
 
     CREATE INDEX versions_by_component ON versions (component);
 ",
+    "
+    ALTER TABLE tenants ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
+",
 ];
 
 /// Runs the steps that are missing, all or none.

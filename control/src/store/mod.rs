@@ -12,7 +12,7 @@ use cofferdam_model::{
 
 use crate::error::ControlError;
 use crate::vault::WrappedKey;
-use cofferdam_model::SealedValue;
+use cofferdam_model::{SealedValue, TenantSettings};
 
 pub use sqlite::SqliteStore;
 
@@ -25,6 +25,8 @@ pub struct TenantRow {
     pub name: String,
     /// Whether anyone of it is let in at all.
     pub active: bool,
+    /// What an operator has set about it.
+    pub settings: TenantSettings,
     /// Since when it exists.
     pub created: UnixNanos,
 }
@@ -216,6 +218,8 @@ pub trait Transaction {
     fn tenant(&mut self, id: &TenantId) -> Result<Option<TenantState>, ControlError>;
     /// Adds a tenant with its first key. Its id and name must be new.
     fn insert_tenant(&mut self, tenant: &TenantRow, key: &WrappedKey) -> Result<(), ControlError>;
+    /// Replaces what an operator has set about a tenant, which exists.
+    fn put_tenant_settings(&mut self, tenant: &TenantId, settings: &TenantSettings) -> Result<(), ControlError>;
     /// Gives a subject exactly these roles.
     fn put_member(&mut self, tenant: &TenantId, member: &MemberRow) -> Result<(), ControlError>;
     /// Takes a subject out; says whether it was in.

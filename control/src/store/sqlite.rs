@@ -7,7 +7,7 @@ mod usage;
 use std::path::Path;
 use std::time::Duration;
 
-use cofferdam_model::{Digest, FunctionId, KeyId, RouteId, TenantId, UnixNanos, UsageRange, VersionId};
+use cofferdam_model::{Digest, FunctionId, KeyId, RouteId, TenantId, TenantSettings, UnixNanos, UsageRange, VersionId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, TransactionBehavior, named_params, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -89,11 +89,11 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     fn tenants(&mut self) -> Result<Vec<TenantRow>, ControlError> {
-        self.rows("SELECT id, name, active, created FROM tenants ORDER BY name", [], tenant_row)
+        self.rows("SELECT id, name, active, settings, created FROM tenants ORDER BY name", [], tenant_row)
     }
 
     fn tenant(&mut self, id: &TenantId) -> Result<Option<TenantState>, ControlError> {
-        let sql = "SELECT id, name, active, created FROM tenants WHERE id = ?1";
+        let sql = "SELECT id, name, active, settings, created FROM tenants WHERE id = ?1";
         let Some(tenant) = self.rows(sql, [id.as_str()], tenant_row)?.pop() else { return Ok(None) };
         let own = [id.as_str()];
         Ok(Some(TenantState {
@@ -147,8 +147,8 @@ impl Transaction for SqliteTransaction<'_> {
             return Err(ControlError::Exists { what: "tenant", name });
         }
         self.execute(
-            "INSERT INTO tenants (id, name, active, created) VALUES (?1, ?2, ?3, ?4)",
-            params![tenant.id.as_str(), tenant.name, tenant.active, signed(tenant.created.0)?],
+            "INSERT INTO tenants (id, name, active, settings, created) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![tenant.id.as_str(), tenant.name, tenant.active, json(&tenant.settings)?, signed(tenant.created.0)?],
         )?;
         self.execute(
             "INSERT INTO tenant_keys (tenant, version, sealed) VALUES (?1, ?2, ?3)",
@@ -169,6 +169,11 @@ impl Transaction for SqliteTransaction<'_> {
     fn remove_member(&mut self, tenant: &TenantId, subject: &str) -> Result<bool, ControlError> {
         let sql = "DELETE FROM members WHERE tenant = ?1 AND subject = ?2";
         Ok(self.execute(sql, params![tenant.as_str(), subject])? > 0)
+    }
+
+    fn put_tenant_settings(&mut self, tenant: &TenantId, settings: &TenantSettings) -> Result<(), ControlError> {
+        self.execute("UPDATE tenants SET settings = ?2 WHERE id = ?1", params![tenant.as_str(), json(settings)?])?;
+        Ok(())
     }
 
     fn put_function(&mut self, function: &FunctionRow) -> Result<(), ControlError> {
@@ -353,7 +358,8 @@ fn tenant_row(row: &Row<'_>) -> Result<TenantRow, ControlError> {
         id: id(row, 0, TenantId::parse)?,
         name: get(row, 1)?,
         active: get(row, 2)?,
-        created: UnixNanos(number(row, 3)?),
+        settings: from_json(row, 3)?,
+        created: UnixNanos(number(row, 4)?),
     })
 }
 

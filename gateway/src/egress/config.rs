@@ -76,6 +76,11 @@ impl Default for EgressConfig {
     }
 }
 
+/// Refuses a ceiling with a network that is none.
+pub fn check_ceiling(ceiling: &EgressCeiling) -> Result<(), EgressSetupError> {
+    ceiling.networks.iter().try_for_each(|network| network.parse::<Network>().map(drop))
+}
+
 impl EgressConfig {
     /// What serde cannot say: settings that would stop requests from working, or from meaning what they say.
     pub fn check(&self) -> Result<(), EgressSetupError> {
@@ -123,10 +128,7 @@ impl EgressConfig {
                 return Err(EgressSetupError::setting("hosts", message, "give from 1 to 32"));
             }
         }
-        for network in &self.default_ceiling.networks {
-            network.parse::<Network>()?;
-        }
-        Ok(())
+        check_ceiling(&self.default_ceiling)
     }
 
     pub(super) fn connect(&self) -> Duration {

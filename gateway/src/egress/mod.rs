@@ -26,7 +26,7 @@ use cofferdam_model::{Clock, EgressCeiling, EgressRule, TenantId};
 use cofferdam_sandbox::Outlet;
 use zeroize::Zeroizing;
 
-pub use config::EgressConfig;
+pub use config::{EgressConfig, check_ceiling};
 pub use error::EgressSetupError;
 pub use outlet::check_rules;
 
