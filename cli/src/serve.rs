@@ -15,6 +15,7 @@ use cofferdam_control::{Control, ControlConfig, Meter};
 use cofferdam_gateway::client::{HttpsJwks, Trust};
 use cofferdam_gateway::config::ServerConfig;
 use cofferdam_gateway::drain::Drain;
+use cofferdam_gateway::egress::Egress;
 use cofferdam_gateway::limits::Limiter;
 use cofferdam_gateway::listen::Listener;
 use cofferdam_gateway::tls::Tls;
@@ -105,6 +106,9 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     tidy(&sandbox, control.clone()).await?;
     let meter = Arc::new(Meter::new(control.clone(), log.clone()));
 
+    let egress =
+        Egress::new(config.egress.clone(), clock.clone()).map_err(|error| failed("opening the way out", &error))?;
+
     // The door last, and opened only once the start is in the log.
     let listener = bind(&layout, &config).await?;
     let drain = Drain::new();
@@ -114,7 +118,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         log: log.clone(),
         identities,
         authorizer,
-        live: Live::new(control),
+        live: Live::new(control, egress),
         meter: meter.clone(),
         sandbox: sandbox.clone(),
         drain: drain.clone(),

@@ -11,6 +11,7 @@ use cofferdam_authz::IssuerConfig;
 use cofferdam_model::{FunctionLimits, Isolation, Limits};
 use serde::Deserialize;
 
+use crate::egress::{EgressConfig, EgressSetupError};
 use crate::error::GatewayError;
 
 /// Bytes of a configuration file.
@@ -46,6 +47,9 @@ pub struct ServerConfig {
     /// How usage is counted.
     #[serde(default)]
     pub usage: UsageConfig,
+    /// What functions may ask of the outside, and how that is done.
+    #[serde(default)]
+    pub egress: EgressConfig,
     /// Issuers whose tokens are believed.
     #[serde(default)]
     pub issuers: Vec<IssuerConfig>,
@@ -126,6 +130,7 @@ impl ServerConfig {
             at(path, text, error.span(), message, remedy)
         })?;
         config.check(text, path)?;
+        config.egress.own.extend(config.listen.addresses.iter().filter(|address| address.port() != 0));
         let base = path.parent().unwrap_or_else(|| Path::new(""));
         for file in config.paths_mut() {
             if file.is_relative() {
@@ -166,6 +171,9 @@ impl ServerConfig {
             let message = "`usage.every_ms` must be from 100 to 3,600,000";
             return wrong(&["usage", "every_ms"], message, "leave it out for ten seconds");
         }
+        if let Err(error) = self.egress.check() {
+            return Err(in_egress(text, path, &error));
+        }
         for (name, value, least) in self.least() {
             if value < least {
                 let message = format!("`limits.{name}` is {value}, which is below {least}");
@@ -202,6 +210,20 @@ impl ServerConfig {
             ("compiles", wide(limits.compiles), 1),
         ]
         .into_iter()
+    }
+}
+
+/// What is wrong in `[egress]`, at the place it names.
+fn in_egress(text: &str, path: &Path, error: &EgressSetupError) -> GatewayError {
+    match error {
+        EgressSetupError::Setting { key, message, remedy } => {
+            let span = span_of(text, &["egress", key]);
+            at(path, text, span, format!("`egress.{key}` {message}"), remedy)
+        }
+        other => {
+            let span = span_of(text, &["egress", "default_ceiling", "networks"]);
+            at(path, text, span, other.to_string(), "correct it, or take it out")
+        }
     }
 }
 
@@ -277,6 +299,16 @@ mod tests {
             per_source = { per_second = 5, burst = 10 }
             [ceilings]
             cpu_ms = 100
+            [egress]
+            resolvers = ["192.0.2.53:53"]
+            connect_ms = 2000
+            own = ["198.51.100.7:443"]
+            [egress.hosts]
+            "db.internal" = ["10.0.0.5"]
+            [egress.default_ceiling]
+            networks = ["10.0.0.0/24"]
+            [[egress.default_ceiling.rules]]
+            host = "*.example.com"
             [[issuers]]
             issuer = "https://id.example"
             audience = "cofferdam"
@@ -293,6 +325,11 @@ mod tests {
         assert_eq!(config.issuers[0].jwks_file.as_deref(), Some(Path::new("/etc/cofferdam/id.json")));
         assert_eq!((config.limits.calls, config.limits.per_source.burst), (10, 10));
         assert_eq!(config.ceilings.cpu_ms, 100);
+        assert_eq!((config.egress.connect_ms, config.egress.hosts.len()), (2000, 1));
+        assert!(config.egress.default_ceiling.allows("api.example.com", 443, "GET", true));
+        // Whatever it listens on is its own.
+        let own = ["198.51.100.7:443", "0.0.0.0:443", "[::]:443"].map(|own| own.parse().unwrap());
+        assert_eq!(config.egress.own, own);
     }
 
     #[test]
@@ -309,6 +346,12 @@ mod tests {
         assert!(error("origin = \"a/b\"\norigin = \"a/b\"").contains(":2:1: "));
         assert!(error("origin = \"a/b\"\nlisten = {addresses = []}").contains("no address to listen on"));
         assert!(error("origin = \"a/b\"\n[nonsense]").contains("unknown field `nonsense`"));
+        let short = error("origin = \"a/b\"\n[egress]\nconnect_ms = 1\n");
+        assert!(short.starts_with("/etc/cofferdam/node.toml:3:14: `egress.connect_ms` is 1, which is not"), "{short}");
+        let network = error("origin = \"a/b\"\n[egress.default_ceiling]\nnetworks = [\"10.0.0.1/8\"]\n");
+        assert!(network.contains(":3:12: `10.0.0.1/8` is no network"), "{network}");
+        let host = error("origin = \"a/b\"\n[[egress.default_ceiling.rules]]\nhost = \"127.1\"\n");
+        assert!(host.contains(":3:8: `127.1` is no host pattern"), "{host}");
         assert!(error("origin = \"a/b\"\n[tls]\ncertificate = \"c\"").contains("missing field `key`"));
     }
 }

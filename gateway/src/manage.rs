@@ -7,7 +7,8 @@ use cofferdam_control::Snapshot;
 use cofferdam_model::id::is_name;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    Action, Digest, FunctionId, FunctionSettings, KeyId, Manage, Random, RouteSpec, SecretValue, TenantId, TenantSettings,
+    Action, Digest, FunctionId, FunctionSettings, KeyId, Manage, Random, RouteSpec, SecretValue, TenantId,
+    TenantSettings,
 };
 use http::Method;
 use serde::Deserialize;

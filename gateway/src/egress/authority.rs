@@ -114,6 +114,29 @@ fn read_port(text: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// Whether any reader in use takes a host for an IPv4 address: its last label is a number, in whatever base.
+    fn ends_in_a_number(host: &str) -> bool {
+        let last = host.trim_end_matches('.').rsplit('.').next().unwrap();
+        let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+        last.bytes().all(|byte| byte.is_ascii_digit())
+            || hex.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_accepted_has_one_reading(text in "[0-9a-fxA-FX.:\\[\\]%@/ -]{0,24}", tls: bool) {
+            let Ok(target) = Target::parse(&text, tls) else { return Ok(()) };
+            let again = Target::parse(target.field().unwrap().to_str().unwrap(), tls).unwrap();
+            prop_assert_eq!(&again, &target);
+            prop_assert!(target.port > 0 && target.host == target.host.to_ascii_lowercase());
+            match target.literal {
+                Some(address) => prop_assert_eq!(address.to_string(), target.host),
+                None => prop_assert!(!ends_in_a_number(&target.host) && !target.host.contains(':')),
+            }
+        }
+    }
 
     #[test]
     fn a_host_has_one_spelling() {

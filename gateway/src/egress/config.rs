@@ -47,6 +47,8 @@ pub struct EgressConfig {
     pub request_bytes: u64,
     /// Bytes of an answer's body.
     pub response_bytes: u64,
+    /// Connections of all tenants at once.
+    pub connections: usize,
     /// How long a connection is kept for the next request of the same cell.
     pub idle_ms: u64,
     /// How many a cell keeps.
@@ -69,6 +71,7 @@ impl Default for EgressConfig {
             head_count: 100,
             request_bytes: 64 * 1024 * 1024,
             response_bytes: 64 * 1024 * 1024,
+            connections: 1024,
             idle_ms: 30_000,
             idle_per_cell: 8,
             default_ceiling: EgressCeiling::default(),
@@ -92,6 +95,7 @@ impl EgressConfig {
             ("total_ms", self.total_ms, 10, MOST_MS),
             ("head_bytes", wide(self.head_bytes), 1024, 256 * 1024),
             ("head_count", wide(self.head_count), 8, 1024),
+            ("connections", wide(self.connections), 1, 65_536),
             ("idle_ms", self.idle_ms, 1, MOST_MS),
             ("idle_per_cell", wide(self.idle_per_cell), 0, 1024),
         ];

@@ -40,7 +40,7 @@ pub struct Egress {
     names: Box<dyn Names>,
     dial: Box<dyn Dial>,
     clock: Arc<dyn Clock>,
-    tenants: Tenants,
+    tenants: Arc<Tenants>,
 }
 
 /// Whose way out, and how wide.
@@ -71,7 +71,8 @@ impl Egress {
         dial: Box<dyn Dial>,
     ) -> Result<Arc<Self>, EgressSetupError> {
         config.check()?;
-        Ok(Arc::new(Self { config, names, dial, clock, tenants: Tenants::default() }))
+        let tenants = Tenants::new(config.connections);
+        Ok(Arc::new(Self { config, names, dial, clock, tenants }))
     }
 
     /// The ceiling of tenants for which nothing else is set.

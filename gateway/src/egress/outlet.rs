@@ -220,8 +220,10 @@ impl Way {
                 return Ok(found);
             }
         }
-        let Ok(place) = timeout_at(until, self.pool.tenant().place()).await else {
-            return Err(EgressError::new(EgressEnd::OverQuota, "all connections of the tenant are in use"));
+        let full = |reason: &str| EgressError::new(EgressEnd::OverQuota, reason);
+        let place = match timeout_at(until, self.pool.tenant().place()).await {
+            Ok(place) => place.ok_or_else(|| full("all connections of the node are in use"))?,
+            Err(_) => return Err(full("all connections of the tenant are in use")),
         };
         let (address, stream) = self.dial(target, &addresses, until, attempt).await?;
         let key = Key { trust: leave.trust, host: target.host.clone(), port: target.port, address };

@@ -1,6 +1,6 @@
-//! How many connections the functions of one tenant have at once on this node.
+//! How many connections there are at once: of one tenant's functions on this node, and of all of them.
 //!
-//! Owns the count, and whose idle connection makes room for a new one. Must never let a tenant wait for another.
+//! Owns both counts, and whose idle connection makes room for a new one. Must never let a tenant wait for another.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,30 +12,56 @@ use tokio::sync::Notify;
 use super::pool::Pool;
 
 /// The tenants that have a way out open.
-#[derive(Default)]
-pub(super) struct Tenants(Mutex<HashMap<TenantId, Weak<Tenant>>>);
+pub(super) struct Tenants {
+    most: usize,
+    used: AtomicUsize,
+    known: Mutex<HashMap<TenantId, Weak<Tenant>>>,
+}
 
 impl Tenants {
+    /// So many connections in all.
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, used: AtomicUsize::new(0), known: Mutex::default() })
+    }
+
     /// A tenant, and how many connections it may have from now on.
-    pub(super) fn enter(&self, id: &TenantId, connections: u32) -> Arc<Tenant> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, tenant| tenant.strong_count() > 0);
-        let known = all.get(id).and_then(Weak::upgrade);
-        let tenant = known.unwrap_or_else(|| {
-            let tenant = Arc::new(Tenant::default());
-            all.insert(id.clone(), Arc::downgrade(&tenant));
+    pub(super) fn enter(self: &Arc<Self>, id: &TenantId, connections: u32) -> Arc<Tenant> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, tenant| tenant.strong_count() > 0);
+        let tenant = known.get(id).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let tenant = Arc::new(Tenant {
+                all: self.clone(),
+                state: Mutex::default(),
+                freed: Notify::new(),
+                waiting: AtomicUsize::new(0),
+            });
+            known.insert(id.clone(), Arc::downgrade(&tenant));
             tenant
         });
+        drop(known);
         tenant.lock().limit = connections;
         // A larger number may be what those who wait are waiting for.
         tenant.freed.notify_waiters();
         tenant
     }
+
+    fn take(&self) -> bool {
+        let one_more = |used| (used < self.most).then_some(used + 1);
+        self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
+    }
+
+    /// Closes the connection that has been idle for longest, whoever's it is.
+    fn make_room(&self) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let tenants: Vec<Arc<Tenant>> = known.values().filter_map(Weak::upgrade).collect();
+        drop(known);
+        close_oldest(tenants.iter().flat_map(|tenant| tenant.pools()))
+    }
 }
 
 /// The connections of one tenant.
-#[derive(Default)]
 pub(super) struct Tenant {
+    all: Arc<Tenants>,
     state: Mutex<State>,
     freed: Notify,
     waiting: AtomicUsize,
@@ -56,6 +82,7 @@ impl Drop for Place {
         let mut state = self.0.lock();
         state.used = state.used.saturating_sub(1);
         drop(state);
+        self.0.all.used.fetch_sub(1, Ordering::SeqCst);
         self.0.freed.notify_one();
     }
 }
@@ -77,8 +104,9 @@ impl Tenant {
         state.pools.push(Arc::downgrade(pool));
     }
 
-    /// Waits for a place, closing an idle connection of the tenant where that gives one.
-    pub(super) async fn place(self: &Arc<Self>) -> Place {
+    /// Waits for a place among the tenant's, closing an idle connection of it where that gives one. None when the node
+    /// as a whole has none to give, for which nobody waits.
+    pub(super) async fn place(self: &Arc<Self>) -> Option<Place> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let _waiting = Waiting(self);
         loop {
@@ -87,10 +115,15 @@ impl Tenant {
             // From here on nothing that is freed goes unheard.
             freed.as_mut().enable();
             if let Some(place) = self.try_place() {
-                return place;
+                return Some(place);
             }
-            if !self.make_room() {
+            if close_oldest(self.pools().into_iter()) {
+                continue;
+            }
+            if self.is_full() {
                 freed.await;
+            } else if !self.all.make_room() {
+                return None;
             }
         }
     }
@@ -102,21 +135,30 @@ impl Tenant {
 
     fn try_place(self: &Arc<Self>) -> Option<Place> {
         let mut state = self.lock();
-        if state.used >= state.limit {
+        if state.used >= state.limit || !self.all.take() {
             return None;
         }
         state.used += 1;
         Some(Place(self.clone()))
     }
 
-    /// Closes the connection that has been idle for longest; tells whether there was one.
-    fn make_room(&self) -> bool {
-        let pools: Vec<Arc<Pool>> = self.lock().pools.iter().filter_map(Weak::upgrade).collect();
-        let oldest = pools.iter().filter_map(|pool| Some((pool.idle_since()?, pool))).min_by_key(|(since, _)| *since);
-        oldest.is_some_and(|(_, pool)| pool.close_oldest())
+    fn is_full(&self) -> bool {
+        let state = self.lock();
+        state.used >= state.limit
+    }
+
+    fn pools(&self) -> Vec<Arc<Pool>> {
+        self.lock().pools.iter().filter_map(Weak::upgrade).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Closes the connection that has been idle for longest in any of these pools; tells whether there was one.
+fn close_oldest(pools: impl Iterator<Item = Arc<Pool>>) -> bool {
+    let since = |pool: Arc<Pool>| Some((pool.idle_since()?, pool));
+    let oldest = pools.filter_map(since).min_by_key(|(since, _)| *since);
+    oldest.is_some_and(|(_, pool)| pool.close_oldest())
 }

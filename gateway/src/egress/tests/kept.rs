@@ -137,6 +137,23 @@ async fn a_tenant_has_no_more_connections_than_its_quota_and_waits_for_no_other(
 }
 
 #[tokio::test]
+async fn the_node_as_a_whole_has_no_more_connections_than_set() {
+    let config = EgressConfig { connections: 1, ..EgressConfig::default() };
+    let scene = Scene::with(config, Arc::new(SystemClock::default())).await;
+    let server = led(&scene, |_| Reply::Say(ok("hello"))).await;
+    let [one, other] = [1, 2].map(|id| scene.egress.outlet(scope(tenant(id), &anything())).unwrap());
+    let held = scene.send(&*one, get(HOST)).await.unwrap();
+    // Nobody waits for another tenant.
+    let error = scene.failure(&*other, get(HOST)).await;
+    assert_eq!((error.ending, error.reason.as_str()), (EgressEnd::OverQuota, "all connections of the node are in use"));
+    // But what is merely kept makes room.
+    held.into_body().collect().await.unwrap();
+    scene.fetch(&*other, get(HOST)).await.unwrap();
+    scene.fetch(&*one, get(HOST)).await.unwrap();
+    assert_eq!(server.connections(), 3);
+}
+
+#[tokio::test]
 async fn whoever_waits_for_a_place_gets_that_of_a_connection_about_to_be_kept() {
     let scene = Scene::new().await;
     let server = led(&scene, |_| Reply::Say(ok("hello"))).await;

@@ -106,3 +106,8 @@ async fn what_the_resolver_says_is_checked_like_everything_else() {
     let outlet = egress.outlet(scope(tenant(1), &anything())).unwrap();
     assert_eq!(scene.failure(&*outlet, get("written.example.com")).await.ending, EgressEnd::DeniedAddress);
 }
+
+#[test]
+fn the_way_out_opens_before_there_is_a_runtime() {
+    assert!(Egress::new(EgressConfig::default(), Arc::new(SystemClock::default())).is_ok());
+}
