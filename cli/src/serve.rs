@@ -216,6 +216,7 @@ fn sandbox_config(layout: &Layout, config: &ServerConfig) -> Result<SandboxConfi
         mac_key: cofferdam_control::load_key(&layout.artifact_key())
             .map_err(|error| failed("reading the key of artifacts", &error))?,
         required: config.isolation.required,
+        cgroup: config.isolation.cgroup.clone(),
         limits: config.limits.clone(),
     })
 }

@@ -84,12 +84,20 @@ pub struct TlsFiles {
 #[serde(deny_unknown_fields)]
 pub struct IsolationConfig {
     /// The node refuses to run below it.
+    #[serde(default = "required")]
     pub required: Isolation,
+    /// Directory of the control groups below which each cell gets its own; the node's own when absent.
+    #[serde(default)]
+    pub cgroup: Option<PathBuf>,
+}
+
+fn required() -> Isolation {
+    Isolation::Reduced
 }
 
 impl Default for IsolationConfig {
     fn default() -> Self {
-        Self { required: Isolation::Reduced }
+        Self { required: required(), cgroup: None }
     }
 }
 
@@ -294,6 +302,7 @@ mod tests {
             key = "/keys/key.pem"
             [isolation]
             required = "full"
+            cgroup = "/sys/fs/cgroup/cofferdam"
             [limits]
             calls = 10
             per_source = { per_second = 5, burst = 10 }
@@ -325,6 +334,7 @@ mod tests {
         assert_eq!(config.issuers[0].jwks_file.as_deref(), Some(Path::new("/etc/cofferdam/id.json")));
         assert_eq!((config.limits.calls, config.limits.per_source.burst), (10, 10));
         assert_eq!(config.ceilings.cpu_ms, 100);
+        assert_eq!(config.isolation.cgroup.as_deref(), Some(Path::new("/sys/fs/cgroup/cofferdam")));
         assert_eq!((config.egress.connect_ms, config.egress.hosts.len()), (2000, 1));
         assert!(config.egress.default_ceiling.allows("api.example.com", 443, "GET", true));
         // Whatever it listens on is its own.

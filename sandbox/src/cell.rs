@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cofferdam_model::frame::{self, HEADER_BYTES, Header, Kind};
-use cofferdam_model::{CellId, Isolation};
+use cofferdam_model::{CellId, FunctionLimits, Isolation};
 use rustix::cmsg_space;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::cells::{Place, Share};
+use crate::cgroup::{Cgroup, Cgroups};
 use crate::error::SandboxError;
 use crate::logs::escape;
 
@@ -58,7 +59,7 @@ impl Spawn for Program {
             .map_err(failed)?;
         let complaint = child.stderr.take().map(|stderr| tokio::spawn(listen(stderr)));
         let weigh = child.id().map(weigh);
-        let process = Process { child: Some(child), complaint, weigh, share: None, place: None };
+        let process = Process { child: Some(child), complaint, weigh, ..Process::default() };
         Ok((UnixStream::from_std(ours).map_err(failed)?, process))
     }
 }
@@ -102,6 +103,7 @@ pub(crate) struct Process {
     child: Option<Child>,
     complaint: Option<JoinHandle<String>>,
     weigh: Option<Weigh>,
+    cgroup: Option<Cgroup>,
     /// Its tenant's right to it, once it is somebody's.
     share: Option<Share>,
     /// Its place among the cells that may be alive at once.
@@ -118,6 +120,14 @@ impl Process {
     /// What reads how much memory it holds.
     pub(crate) fn weigh(&self) -> Option<Weigh> {
         self.weigh.clone()
+    }
+
+    /// Puts it into a control group of its own, where there are such. Takes the kernel a moment.
+    pub(crate) async fn enter(&mut self, groups: &Arc<Cgroups>, id: &CellId) {
+        if let Some(pid) = self.child.as_ref().and_then(Child::id) {
+            let (groups, id) = (groups.clone(), id.clone());
+            self.cgroup = tokio::task::spawn_blocking(move || groups.place(&id, pid)).await.unwrap_or_default();
+        }
     }
 
     /// Whether it has ended.
@@ -140,6 +150,9 @@ impl Process {
             // Fails only where it has ended already.
             let _ = child.start_kill();
             let _ = child.wait().await;
+        }
+        if let Some(group) = self.cgroup.take() {
+            tokio::spawn(group.remove());
         }
         match self.complaint.take() {
             Some(words) => timeout(LAST_WORDS, words).await.ok().and_then(Result::ok).unwrap_or_default(),
@@ -186,6 +199,13 @@ impl Blank {
     /// Whether it is still there.
     pub(crate) fn is_alive(&mut self) -> bool {
         !self.process.has_ended()
+    }
+
+    /// Has the kernel bound what it will hold.
+    pub(crate) fn limit(&self, limits: &FunctionLimits, calls: u32) {
+        if let Some(group) = &self.process.cgroup {
+            group.limit(limits, calls);
+        }
     }
 
     /// Makes it somebody's.

@@ -30,6 +30,8 @@ pub struct SandboxConfig {
     pub mac_key: Zeroizing<[u8; 32]>,
     /// The least isolation cells must reach; below it the sandbox does not start.
     pub required: Isolation,
+    /// Directory of the control groups below which each cell gets its own; this process's own when absent.
+    pub cgroup: Option<PathBuf>,
     /// The node's limits.
     pub limits: Limits,
 }

@@ -6,6 +6,7 @@
 mod artifact;
 mod cell;
 mod cells;
+mod cgroup;
 mod channel;
 mod compile;
 mod config;

@@ -16,6 +16,7 @@ use cofferdam_model::{Clock, Digest, FunctionId, Invoke, Isolation, LogRange, Ra
 
 use crate::cell::Program;
 use crate::cells::{Cause, CellInfo, Gauges, Parts, Pool};
+use crate::cgroup::Cgroups;
 use crate::compile::version;
 use crate::config::{Deployment, InboundBody, SandboxConfig};
 use crate::error::SandboxError;
@@ -32,6 +33,7 @@ struct Inner {
     pool: Arc<Pool>,
     library: Arc<Library>,
     logs: Logs,
+    cgroups: Arc<Cgroups>,
     isolation: Isolation,
     closing: AtomicBool,
 }
@@ -54,18 +56,22 @@ impl Sandbox {
         let opening = tokio::task::spawn_blocking(move || Library::open(&config).map(|library| (library, config)));
         let (library, config) = opening.await.unwrap_or(Err(SandboxError::Closing))?;
         let (library, logs) = (Arc::new(library), Logs::open(&config.logs, &config.limits, clock.clone())?);
+        let groups = config.cgroup;
+        let opened = tokio::task::spawn_blocking(move || Cgroups::open(groups.as_deref())).await;
+        let cgroups = Arc::new(opened.map_err(|_| SandboxError::Closing)?);
         let pool = Pool::new(Parts {
             spawn: Box::new(Program { path: config.worker }),
             library: library.clone(),
             logs: logs.clone(),
             limits: config.limits,
             required: config.required,
+            cgroups: cgroups.clone(),
             clock,
             random,
         });
         // One cell before anything is promised: whether this host can do it, and how well.
         let isolation = pool.prove().await?;
-        Ok(Self(Arc::new(Inner { pool, library, logs, isolation, closing: AtomicBool::new(false) })))
+        Ok(Self(Arc::new(Inner { pool, library, logs, cgroups, isolation, closing: AtomicBool::new(false) })))
     }
 
     /// Takes a component in: compiles it in a jailed process and stores the result, unless that was done before. It stays
@@ -129,6 +135,7 @@ impl Sandbox {
     pub async fn shutdown(&self) {
         self.0.closing.store(true, Ordering::Release);
         self.0.pool.shutdown().await;
+        self.0.cgroups.close().await;
         let logs = self.0.logs.clone();
         // Nothing is left to be done about a flush that fails.
         let _ = tokio::task::spawn_blocking(move || logs.flush()).await;

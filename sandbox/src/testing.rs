@@ -28,6 +28,7 @@ use zeroize::Zeroizing;
 
 use crate::cell::{Process, Spawn};
 use crate::cells::{Parts, Pool};
+use crate::cgroup::Cgroups;
 use crate::config::{Deployment, InboundBody, SandboxConfig};
 use crate::error::SandboxError;
 use crate::library::Library;
@@ -229,6 +230,7 @@ pub(crate) fn config(dir: &Path, compiler: PathBuf, limits: Limits) -> SandboxCo
         logs: dir.join("logs"),
         mac_key: Zeroizing::new([7; 32]),
         required: Isolation::Reduced,
+        cgroup: None,
         limits,
     }
 }
@@ -268,6 +270,7 @@ impl Rig {
             logs: Logs::open(&config.logs, &config.limits, clock.clone()).unwrap(),
             limits: config.limits,
             required: config.required,
+            cgroups: Arc::new(Cgroups::none()),
             clock: clock.clone(),
             random: Arc::new(SeededRandom::new(5)),
         });

@@ -4,6 +4,7 @@ mod audit;
 mod authentication;
 mod authorization;
 mod durability;
+mod egress;
 mod invocation;
 mod languages;
 mod limits;

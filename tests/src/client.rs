@@ -65,6 +65,7 @@ pub fn connector(certificate: &Path, alpn: &[&[u8]]) -> Result<TlsConnector, Bro
 pub struct Client {
     sender: http1::SendRequest<Full<Bytes>>,
     authorization: Option<String>,
+    more: Option<(String, String)>,
 }
 
 impl Client {
@@ -76,12 +77,18 @@ impl Client {
         let tls = connector(certificate, &[b"http/1.1"])?.connect(name, tcp).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(tls)).await?;
         tokio::spawn(connection);
-        Ok(Self { sender, authorization: None })
+        Ok(Self { sender, authorization: None, more: None })
     }
 
     /// Sends this `authorization` with every call from now on.
     pub fn with(mut self, authorization: &str) -> Self {
         self.authorization = Some(authorization.to_owned());
+        self
+    }
+
+    /// Sends this header field with every call from now on.
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.more = Some((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -96,6 +103,9 @@ impl Client {
         let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
+        }
+        if let Some((name, value)) = &self.more {
+            request = request.header(name, value);
         }
         Ok(self.sender.send_request(request.body(Full::new(body.into()))?).await?)
     }

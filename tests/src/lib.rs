@@ -6,6 +6,7 @@
 pub mod client;
 pub mod guests;
 pub mod node;
+pub mod outside;
 pub mod processes;
 pub mod scene;
 

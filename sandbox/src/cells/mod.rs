@@ -29,6 +29,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
 use crate::cell::{Blank, Spawn, Weigh};
+use crate::cgroup::Cgroups;
 use crate::channel::{Channel, Closed};
 use crate::config::Deployment;
 use crate::error::SandboxError;
@@ -108,6 +109,7 @@ pub(crate) struct Parts {
     pub(crate) logs: Logs,
     pub(crate) limits: Limits,
     pub(crate) required: Isolation,
+    pub(crate) cgroups: Arc<Cgroups>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
 }

@@ -93,6 +93,7 @@ impl Pool {
                     return Err(error);
                 }
             };
+            blank.limit(&spec.limits, spec.share());
             match blank.assign(&handover, artifact.reader()?, within).await {
                 Ok(mut blank) => {
                     blank.hold(share.take());
@@ -201,7 +202,9 @@ impl Pool {
         let within = Duration::from_millis(self.parts.limits.cell_start_ms);
         let (stream, mut process) = self.parts.spawn.spawn()?;
         process.place = Some(place);
-        let blank = Blank::settle(CellId::mint(&*self.parts.random), stream, process, within).await?;
+        let id = CellId::mint(&*self.parts.random);
+        process.enter(&self.parts.cgroups, &id).await;
+        let blank = Blank::settle(id, stream, process, within).await?;
         let (reached, required) = (blank.isolation, self.parts.required);
         if !reaches(reached, required) {
             blank.end().await;
