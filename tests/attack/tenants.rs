@@ -13,6 +13,8 @@ async fn a_tenants_admin_cannot_touch_another_tenant() {
         (Method::PUT, "/-/v1/tenants/acme/functions/whoami/secrets/API_SECRET", "x"),
         (Method::GET, "/-/v1/tenants/acme/functions/whoami/secrets", ""),
         (Method::GET, "/-/v1/tenants/acme/functions/whoami/logs", ""),
+        (Method::GET, "/-/v1/tenants/acme/usage", ""),
+        (Method::POST, "/-/v1/tenants/acme/functions/hello/prune", r#"{"keep":1}"#),
         (Method::DELETE, "/-/v1/tenants/acme/functions/hello", ""),
         (Method::PUT, "/-/v1/tenants/acme/policies/evil", r#"{"text":"permit(principal, action, resource);"}"#),
         (Method::POST, "/-/v1/tenants/acme/keys", r#"{"account":"x","roles":["admin"],"ttl_seconds":60}"#),

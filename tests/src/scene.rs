@@ -34,7 +34,7 @@ impl Scene {
 
     /// The same with this added to the node's configuration, and no limit raised.
     pub fn with_config(config: &str) -> Result<Self, Broken> {
-        let scene = Self::bare_with(config)?;
+        let scene = Self::bare_configured(config)?;
         for tenant in ["acme", "globex"] {
             scene.node.run(&scene.site, &["tenant", "create", tenant])?;
             let manifest = root().join(format!("tests/scene/{tenant}.toml"));
@@ -45,14 +45,21 @@ impl Scene {
 
     /// A node on which nothing exists yet.
     pub fn bare() -> Result<Self, Broken> {
-        Self::bare_with(LIMITS)
+        Self::bare_with("")
     }
 
-    fn bare_with(more: &str) -> Result<Self, Broken> {
+    /// The same with further lines in the table of limits.
+    pub fn bare_with(limits: &str) -> Result<Self, Broken> {
+        Self::bare_configured(&format!("{LIMITS}{limits}
+"))
+    }
+
+    fn bare_configured(more: &str) -> Result<Self, Broken> {
         let site = Site::init()?;
         let config = site.data().join("cofferdam.toml");
         let was = std::fs::read_to_string(&config).unwrap_or_default();
-        std::fs::write(&config, format!("{was}\n{more}"))?;
+        std::fs::write(&config, format!("{was}
+{more}"))?;
         let node = Node::start(&site)?;
         Ok(Self { site, node })
     }

@@ -203,3 +203,41 @@ async fn a_full_store_takes_no_further_component_and_keeps_those_it_has() {
     std::fs::remove_file(rig.artifact(&library, sha256(b"component"))).unwrap();
     library.artifact(&tenant(), sha256(b"component")).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_nobody_refers_to_is_deleted_and_what_is_held_is_not() {
+    let rig = good();
+    let library = rig.open();
+    let (kept, _) = library.take_in("kept".into()).await.unwrap();
+    let (dropped, _) = library.take_in("dropped".into()).await.unwrap();
+    let (uploading, hold) = library.take_in("uploading".into()).await.unwrap();
+    let files = |of: &Prepared| {
+        let [component, artifact] = [component_name(of.component), library.artifact_name(of.component)];
+        [library.dir.join(component).exists(), library.dir.join(artifact).exists()]
+    };
+    let referenced = || Some(HashSet::from([kept.component]));
+    assert_eq!(library.collect(|| None).unwrap(), 0);
+    assert_eq!([files(&kept), files(&dropped), files(&uploading)], [[true; 2]; 3], "not knowing deletes nothing");
+    assert!(library.collect(referenced).unwrap() > 0);
+    assert_eq!([files(&kept), files(&dropped), files(&uploading)], [[true; 2], [false; 2], [true; 2]]);
+    drop(hold);
+    assert!(library.collect(referenced).unwrap() > 0);
+    assert_eq!(files(&uploading), [false; 2]);
+    assert_eq!(library.collect(referenced).unwrap(), 0);
+
+    // Taken in once more, it is there again, not only in memory.
+    let (again, _) = library.take_in("dropped".into()).await.unwrap();
+    assert_eq!(again, dropped);
+    assert_eq!(files(&dropped), [true; 2]);
+    assert_eq!(rig.open().artifact(dropped.component).await.unwrap().header.component, dropped.component);
+}
+
+#[tokio::test]
+async fn files_that_are_no_components_are_left_alone() {
+    let rig = good();
+    let library = rig.open();
+    let strange = ["notes.txt", "abc.wasm", "x.artifact"].map(|name| library.dir.join(name));
+    strange.iter().for_each(|path| std::fs::write(path, "x").unwrap());
+    assert_eq!(library.collect(|| Some(HashSet::new())).unwrap(), 0);
+    assert!(strange.iter().all(|path| path.exists()));
+}

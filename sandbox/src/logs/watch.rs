@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cofferdam_model::FunctionId;
 use tokio::sync::Notify;
 
-/// Readers that may wait for one function, and in all. Further ones are answered at once.
+/// Readers that may wait for one function, for all of a tenant, and in all. Further ones are answered at once.
 const OF_ONE: usize = 16;
+const OF_TENANT: usize = 64;
 const IN_ALL: usize = 256;
 
 /// Who waits for what.
@@ -24,8 +25,13 @@ impl Watchers {
     /// A place among those who wait; none where there are too many.
     pub(super) fn watch(&self, function: &FunctionId) -> Option<Watch> {
         let mut watched = self.lock();
-        let total: usize = watched.values().map(|(count, _)| *count).sum();
-        if total >= IN_ALL {
+        let tenant = function.tenant();
+        let (mut total, mut own) = (0usize, 0usize);
+        for (other, (count, _)) in watched.iter() {
+            total = total.saturating_add(*count);
+            own = own.saturating_add(if other.tenant() == tenant { *count } else { 0 });
+        }
+        if total >= IN_ALL || own >= OF_TENANT {
             return None;
         }
         let (count, notify) = watched.entry(function.clone()).or_default();
@@ -73,16 +79,20 @@ mod tests {
     #[test]
     fn places_to_wait_are_bounded_and_given_back() {
         let (random, watchers) = (SeededRandom::new(1), Watchers::default());
-        let tenant = TenantId::mint(&random);
         let mut held = Vec::new();
-        for _ in 0..IN_ALL / OF_ONE {
-            let function = FunctionId::mint(&tenant, &random);
-            held.extend((0..OF_ONE).map(|_| watchers.watch(&function).unwrap()));
-            assert!(watchers.watch(&function).is_none());
+        for _ in 0..IN_ALL / OF_TENANT {
+            let tenant = TenantId::mint(&random);
+            for _ in 0..OF_TENANT / OF_ONE {
+                let function = FunctionId::mint(&tenant, &random);
+                held.extend((0..OF_ONE).map(|_| watchers.watch(&function).unwrap()));
+                assert!(watchers.watch(&function).is_none());
+            }
+            assert!(watchers.watch(&FunctionId::mint(&tenant, &random)).is_none(), "the tenant has no more");
         }
-        assert!(watchers.watch(&FunctionId::mint(&tenant, &random)).is_none());
+        let another = FunctionId::mint(&TenantId::mint(&random), &random);
+        assert!(watchers.watch(&another).is_none(), "nobody has");
         held.pop();
-        assert!(watchers.watch(&FunctionId::mint(&tenant, &random)).is_some());
+        assert!(watchers.watch(&another).is_some());
         drop(held);
         assert!(watchers.lock().is_empty());
     }
