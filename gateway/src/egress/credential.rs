@@ -16,6 +16,8 @@ const LEAST_BYTES: usize = 6;
 const MOST_BYTES: usize = 8 * 1024;
 /// What stands in the place of a secret.
 const BLOT: &str = "[redacted]";
+const UPPER: &[u8; 16] = b"0123456789ABCDEF";
+const LOWER: &[u8; 16] = b"0123456789abcdef";
 
 /// A field that is put into the requests of one rule.
 pub(super) struct Injected {
@@ -109,7 +111,9 @@ fn one(
     if value.len() > MOST_BYTES {
         return Err(bad("its value has more than 8192 bytes"));
     }
-    let whole = Zeroizing::new(format!("{}{}", credential.prefix, value.as_str()));
+    let mut whole = Zeroizing::new(String::with_capacity(credential.prefix.len() + value.len()));
+    whole.push_str(&credential.prefix);
+    whole.push_str(value);
     let plain = |text: &str| text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
     if !plain(&whole) || value.trim() != value.as_str() || HeaderValue::from_str(&whole).is_err() {
         return Err(bad("it holds a byte that no header can, or a space or line break at an end"));
@@ -120,31 +124,33 @@ fn one(
 
 /// The forms in which a value comes back from those who log, quote or encode what they were sent.
 fn all_forms(value: &str, forms: &mut Vec<Zeroizing<String>>) {
-    let mut add = |form: String| {
-        let form = Zeroizing::new(form);
+    let mut add = |form: Zeroizing<String>| {
         if form.len() >= LEAST_BYTES {
             forms.push(form);
         }
     };
-    add(value.to_owned());
-    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let encode = |space: &str, digits: fn(u8) -> String| -> String {
-        let one = |byte: u8| match byte {
-            b' ' => space.to_owned(),
-            byte if unreserved(byte) => char::from(byte).to_string(),
-            byte => digits(byte),
-        };
-        value.bytes().map(one).collect()
-    };
-    let (upper, lower): (fn(u8) -> String, fn(u8) -> String) =
-        (|byte| format!("%{byte:02X}"), |byte| format!("%{byte:02x}"));
-    for digits in [upper, lower] {
-        add(encode("%20", digits));
-        add(encode("+", digits));
+    let owned = |text: &str| Zeroizing::new(text.to_owned());
+    add(owned(value));
+    for digits in [UPPER, LOWER] {
+        add(each(value, |byte, out| hex(byte, digits, out)));
+        for space in ["%20", "+"] {
+            add(each(value, |byte, out| match byte {
+                b' ' => out.push_str(space),
+                byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => out.push(char::from(byte)),
+                byte => {
+                    out.push('%');
+                    hex(byte, digits, out);
+                }
+            }));
+        }
     }
-    add(value.bytes().map(|byte| format!("{byte:02x}")).collect());
-    add(value.bytes().map(|byte| format!("{byte:02X}")).collect());
-    add(value.replace('\\', "\\\\").replace('"', "\\\""));
+    // As JSON quotes it.
+    add(each(value, |byte, out| {
+        if byte == b'"' || byte == b'\\' {
+            out.push('\\');
+        }
+        out.push(char::from(byte));
+    }));
     for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
         for before in 0..3 {
             add(inner(&engine, value, before));
@@ -152,23 +158,37 @@ fn all_forms(value: &str, forms: &mut Vec<Zeroizing<String>>) {
     }
     // What stands encoded already, as in `Basic`, is logged decoded by those it is meant for.
     let decoded = STANDARD_NO_PAD.decode(value.trim_end_matches('=')).map(Zeroizing::new);
-    if let Ok(text) = decoded.as_deref().map(|bytes| std::str::from_utf8(bytes))
-        && let Ok(text) = text
-    {
-        add(text.to_owned());
+    if let Some(text) = decoded.ok().as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()) {
+        add(owned(text));
         // The part behind `user:` is the secret one.
-        add(text.split_once(':').map_or_else(String::new, |(_, password)| password.to_owned()));
+        add(owned(text.split_once(':').map_or("", |(_, password)| password)));
+    }
+}
+
+/// A form that is made byte by byte, each to three at most: it is never moved, so that no copy is left behind.
+fn each(value: &str, write: impl Fn(u8, &mut String)) -> Zeroizing<String> {
+    let mut out = Zeroizing::new(String::with_capacity(value.len() * 3));
+    for byte in value.bytes() {
+        write(byte, &mut out);
+    }
+    out
+}
+
+fn hex(byte: u8, digits: &[u8; 16], out: &mut String) {
+    for digit in [byte >> 4, byte & 15] {
+        out.extend(digits.get(usize::from(digit)).map(|digit| char::from(*digit)));
     }
 }
 
 /// The characters that stand for a value alone when its base64 begins so many bytes before it.
-fn inner(engine: &impl base64::Engine, value: &str, before: usize) -> String {
-    let mut bytes = Zeroizing::new(vec![0; before]);
+fn inner(engine: &impl base64::Engine, value: &str, before: usize) -> Zeroizing<String> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(before + value.len()));
+    bytes.resize(before, 0);
     bytes.extend_from_slice(value.as_bytes());
     let text = Zeroizing::new(engine.encode(bytes.as_slice()));
     let first = (before * 8).div_ceil(6);
     let last = bytes.len() * 8 / 6;
-    text.get(first..last).unwrap_or_default().to_owned()
+    Zeroizing::new(text.get(first..last).unwrap_or_default().to_owned())
 }
 
 fn replace(text: &[u8], form: &[u8]) -> Option<Vec<u8>> {

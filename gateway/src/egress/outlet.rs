@@ -216,7 +216,9 @@ impl Way {
             // Ready at once, or as soon as its task has seen the end of the last answer.
             if let Ok(Ok(())) = timeout_at(until, found.sender.ready()).await {
                 attempt.address(found.key.address);
-                found.tls.map(|version| attempt.tls(version));
+                if let Some(version) = found.tls {
+                    attempt.tls(version);
+                }
                 return Ok(found);
             }
         }
@@ -302,7 +304,9 @@ impl Way {
             Err(_) => return Err(EgressError::new(EgressEnd::TimedOut, "the TLS handshake took too long")),
         };
         let version = trust::version(stream.get_ref().1);
-        version.map(|version| attempt.tls(version));
+        if let Some(version) = version {
+            attempt.tls(version);
+        }
         self.speak(key, version, Box::new(stream), place).await
     }
 

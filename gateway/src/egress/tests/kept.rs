@@ -38,6 +38,27 @@ async fn a_connection_is_used_again_by_its_own_cell_alone() {
 }
 
 #[tokio::test]
+async fn answers_without_a_body_leave_their_connection_free() {
+    let scene = Scene::new().await;
+    let server = led(&scene, |request| {
+        let hints = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+        Reply::Say(match request.split(' ').next() {
+            Some("HEAD") => "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n".into(),
+            Some("DELETE") => "HTTP/1.1 204 No Content\r\n\r\n".into(),
+            _ => format!("{hints}HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n"),
+        })
+    })
+    .await;
+    let outlet = scene.outlet(&anything());
+    for (method, status) in [(Method::HEAD, 200), (Method::DELETE, 204), (Method::GET, 304)] {
+        let (found, headers, body) = scene.fetch(&*outlet, Outgoing { method, ..get(HOST) }).await.unwrap();
+        assert_eq!((found, body.as_str(), headers.contains_key("link")), (status, "", false));
+        assert_eq!(headers.contains_key("content-length"), status != 204);
+    }
+    assert_eq!((server.requests().len(), server.connections()), (3, 1));
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_closed_in_time() {
     let clock = Arc::new(ManualClock::at(UnixNanos::from_seconds(1)));
     let config = EgressConfig { idle_ms: 20, ..EgressConfig::default() };
