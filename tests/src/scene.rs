@@ -50,16 +50,14 @@ impl Scene {
 
     /// The same with further lines in the table of limits.
     pub fn bare_with(limits: &str) -> Result<Self, Broken> {
-        Self::bare_configured(&format!("{LIMITS}{limits}
-"))
+        Self::bare_configured(&format!("{LIMITS}{limits}\n"))
     }
 
     fn bare_configured(more: &str) -> Result<Self, Broken> {
         let site = Site::init()?;
         let config = site.data().join("cofferdam.toml");
         let was = std::fs::read_to_string(&config).unwrap_or_default();
-        std::fs::write(&config, format!("{was}
-{more}"))?;
+        std::fs::write(&config, format!("{was}\n{more}"))?;
         let node = Node::start(&site)?;
         Ok(Self { site, node })
     }
