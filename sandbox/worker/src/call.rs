@@ -15,12 +15,12 @@ use cofferdam_model::frame::{RequestHead, put_done};
 use http::uri::{Parts, PathAndQuery};
 use http::{HeaderValue, Method, Request, Uri, header};
 use tokio::time::Sleep;
-use wasmtime::Store;
+use wasmtime::{Engine, Store};
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 
 use crate::answer::Answer;
-use crate::capability::{Exited, HANDLES, Host, STDERR, write_piece};
+use crate::capability::{Exited, HANDLES, Host, STDERR, Source, write_piece};
 use crate::cell::Shared;
 use crate::state::{CallState, Inbound};
 
@@ -75,15 +75,21 @@ fn request(head: RequestHead, cell: &Shared, state: &Arc<CallState>) -> Option<R
     Some(request)
 }
 
-/// The guest's whole life: store, instance, handler, and the store's end.
-async fn guest(cell: &Shared, state: Arc<CallState>, request: Request<Inbound>) -> wasmtime::Result<()> {
-    let proxy = &cell.loaded.proxy;
-    let mut store = Store::new(proxy.engine(), Host::prepare(&cell.source, state.clone()));
+/// A store for one call, with every limit set.
+pub(crate) fn store(engine: &Engine, source: &Source, state: Arc<CallState>) -> Store<Host> {
+    let mut store = Store::new(engine, Host::prepare(source, state));
     store.limiter(|host| &mut host.limiter);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|store| Ok(store.data().state.meter.tick()));
     store.set_hostcall_fuel(HOSTCALL_BYTES);
     store.set_max_component_handles(HANDLES);
+    store
+}
+
+/// The guest's whole life: store, instance, handler, and the store's end.
+async fn guest(cell: &Shared, state: Arc<CallState>, request: Request<Inbound>) -> wasmtime::Result<()> {
+    let proxy = &cell.loaded.proxy;
+    let mut store = store(proxy.engine(), &cell.source, state.clone());
     let mut http = store.data_mut().http();
     let request = http.new_incoming_request(Scheme::Https, request)?;
     let answer = http.new_response_outparam_from_callback(move |given| state.give(given))?;

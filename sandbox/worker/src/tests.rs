@@ -4,6 +4,7 @@
 
 mod fetch;
 mod gateway;
+mod instances;
 
 use cofferdam_model::facts::Ending;
 use cofferdam_model::limits::FunctionLimits;

@@ -87,6 +87,13 @@ fn artifact(guest: &'static str) -> Vec<u8> {
     compiled.entry(guest).or_insert_with(make).clone()
 }
 
+/// The same as a file, and its length.
+pub(super) fn artifact_file(guest: &'static str) -> (tempfile::NamedTempFile, usize) {
+    let (artifact, file) = (artifact(guest), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(file.path(), &artifact).unwrap();
+    (file, artifact.len())
+}
+
 fn spawn() -> (UnixStream, JoinHandle<Result<(), String>>) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let cell = std::thread::spawn(move || {
