@@ -11,7 +11,9 @@ const LOOKS: usize = 3_000;
 /// A tenant whose functions are recycled for one reason each, and somebody who may call them.
 async fn scene() -> (Scene, Client) {
     let scene = Scene::bare().unwrap();
-    scene.node.run(&scene.site, &["tenant", "create", "acme"]).unwrap();
+    for tenant in ["acme", "globex"] {
+        scene.node.run(&scene.site, &["tenant", "create", tenant]).unwrap();
+    }
     let function = |name: &str, guest: &str, more: &str| {
         let guest = root().join(format!("examples/{guest}/{guest}.wasm"));
         format!("[functions.{name}]\nsource = {{ path = {:?} }}\n{more}\n", guest.display().to_string())
