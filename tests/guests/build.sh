@@ -13,3 +13,5 @@ for source in "$HERE"/*.c; do
   esac
   publish "$work/$name.wasm" "${1:-$HERE}/$name.wasm"
 done
+built=$(HERE=$HERE/hostile && rust_guest hostile)
+publish "$built" "${1:-$HERE}/hostile.wasm"

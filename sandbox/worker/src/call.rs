@@ -94,7 +94,9 @@ async fn guest(cell: &Shared, state: Arc<CallState>, request: Request<Inbound>) 
     let request = http.new_incoming_request(Scheme::Https, request)?;
     let answer = http.new_response_outparam_from_callback(move |given| state.give(given))?;
     let instance = proxy.instantiate_async(&mut store).await?;
-    instance.wasi_http_incoming_handler().call_handle(&mut store, request, answer).await
+    let ended = instance.wasi_http_incoming_handler().call_handle(&mut store, request, answer).await;
+    store.data_mut().cut_unfinished();
+    ended
 }
 
 /// A call under way.

@@ -10,7 +10,7 @@ use cofferdam_model::facts::Ending;
 use cofferdam_model::limits::FunctionLimits;
 use http::Method;
 
-use self::gateway::{FAULTS, Gateway, HELLO, WHOAMI};
+use self::gateway::{FAULTS, Gateway, HELLO, HOSTILE, WHOAMI};
 
 fn faults(limits: FunctionLimits) -> Gateway {
     Gateway::start(FAULTS, limits, &[("GREETING", "hi"), ("API_SECRET", "s3cret")])
@@ -133,6 +133,15 @@ fn a_body_that_is_not_as_long_as_declared_is_never_complete() {
     let end = faults(limits()).get("/lie");
     assert!(!end.complete && end.body.len() <= 5, "{}", end.text());
     assert_ne!(end.ending, Ending::Answered);
+}
+
+#[test]
+fn a_body_the_guest_never_finished_is_never_complete() {
+    let mut gateway = Gateway::start(HOSTILE, limits(), &[]);
+    for path in ["/forget-the-body", "/drop-the-body"] {
+        let end = gateway.get(path);
+        assert_eq!((end.ending, end.complete), (Ending::NoAnswer, false), "{path}: {}", end.text());
+    }
 }
 
 #[test]

@@ -3,8 +3,9 @@
 //! Must never carry a connection's own headers either way; what is dropped from an answer is decided in `answer`.
 
 use http::HeaderName;
-use wasmtime::component::Linker;
+use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi_http::p2::bindings::http::types;
+use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::Host;
@@ -28,6 +29,18 @@ impl WasiHttpView for Host {
 /// Links the types.
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     types::add_to_linker::<Host, WasiHttp>(linker, &types::LinkOptions::default(), Host::http)
+}
+
+/// Marks every body that a guest which is over has begun and not finished as broken off. Left alone, dropping its store
+/// would pass half a body off as a whole one.
+pub(super) fn cut_unfinished(table: &mut ResourceTable) {
+    for resource in table.iter_mut() {
+        let resource: &mut dyn std::any::Any = resource;
+        if let Some(body) = resource.downcast_mut::<HostOutgoingBody>() {
+            let (empty, _) = HostOutgoingBody::new(StreamContext::Response, None, 1, 1);
+            std::mem::replace(body, empty).abort();
+        }
+    }
 }
 
 /// Whether a field belongs to a connection and not to a message, so that guests neither see nor set it.

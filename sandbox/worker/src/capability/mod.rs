@@ -114,6 +114,11 @@ impl Host {
             state,
         }
     }
+
+    /// Breaks off what the guest, which is over, has begun and not finished.
+    pub(crate) fn cut_unfinished(&mut self) {
+        http_in::cut_unfinished(&mut self.table);
+    }
 }
 
 /// The resource table alone, which is all that `wasi:io` works on.
@@ -134,4 +139,35 @@ fn io(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 struct With<'a, C> {
     capability: &'a mut C,
     table: &'a mut ResourceTable,
+}
+
+#[cfg(test)]
+#[path = "../../../interfaces.rs"]
+mod interfaces;
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::Engine;
+    use wasmtime::component::Component;
+
+    use super::*;
+    use crate::profile;
+
+    #[test]
+    fn every_interface_that_is_given_is_linked_and_no_other() {
+        let engine = Engine::new(&profile::config()).unwrap();
+        let mut linker = Linker::new(&engine);
+        link(&mut linker).unwrap();
+        let imports = |interface: &str| {
+            let text = format!(r#"(component (import "{interface}@0.2.0" (instance)))"#);
+            let component = Component::new(&engine, wat::parse_str(text).unwrap()).unwrap();
+            linker.instantiate_pre(&component).is_ok()
+        };
+        for interface in interfaces::GIVEN {
+            assert!(imports(interface), "{interface} is promised and not linked");
+        }
+        for other in ["wasi:clocks/timezone", "wasi:keyvalue/store", "wasi:config/store", "strange:host/shell"] {
+            assert!(!imports(other) && !interfaces::GIVEN.contains(&other), "{other}");
+        }
+    }
 }

@@ -26,6 +26,7 @@ pub(super) const HELLO: &str = "hello-c/hello-c.wasm";
 pub(super) const FETCH: &str = "fetch/fetch.wasm";
 pub(super) const FAULTS: &str = "faults/faults.wasm";
 pub(super) const WHOAMI: &str = "whoami/whoami.wasm";
+pub(super) const HOSTILE: &str = "../tests/guests/hostile.wasm";
 
 /// How a call went, as the gateway sees it.
 #[derive(Debug)]
