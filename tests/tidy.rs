@@ -279,3 +279,26 @@ fn every_claim_names_a_test_that_exists() {
     assert!(named >= 20, "only {named} tests are named in docs/THREATS.md");
     report("tests named in docs/THREATS.md that do not exist", &missing);
 }
+
+#[test]
+fn the_engine_is_of_one_known_version_and_its_advisories_are_written_down() {
+    const FLOOR: (u64, u64, u64) = (48, 0, 8);
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let mut versions = BTreeSet::new();
+    for package in lock.split("[[package]]") {
+        let field = |name: &str| package.lines().find_map(|line| line.strip_prefix(name)).map(|v| v.trim_matches('"'));
+        let (Some(name), Some(version)) = (field("name = "), field("version = ")) else { continue };
+        if name == "wasmtime" || name.starts_with("wasmtime-") {
+            versions.insert(version.to_owned());
+        }
+    }
+    assert_eq!(versions.len(), 1, "the engine's crates are of several versions: {versions:?}");
+    let version = versions.pop_first().unwrap();
+    let mut numbers = version.split('.').map(|number| number.parse::<u64>().unwrap());
+    let mut next = || numbers.next().unwrap();
+    assert!((next(), next(), next()) >= FLOOR, "wasmtime {version} has known holes");
+    let known = std::fs::read_to_string(root().join("docs/ADVISORIES.md")).unwrap();
+    assert!(known.contains(&format!("**wasmtime {version}**")), "docs/ADVISORIES.md speaks of another version");
+    let fixed = known.split("## Fixed").nth(1).unwrap().split("\n## ").next().unwrap();
+    assert_eq!(fixed.lines().filter(|line| line.starts_with("| GHSA-")).count(), 36);
+}

@@ -1,6 +1,8 @@
 //! Hostile components: refused when they are deployed, or failing alone when they are called.
 
-use cofferdam_tests::{Scene, guests};
+use std::fmt::Write as _;
+
+use cofferdam_tests::{Node, Scene, Site, guests};
 use http::StatusCode;
 
 /// Deploys one component as `/guest`; gives what `apply` said.
@@ -52,4 +54,70 @@ async fn a_component_that_spins_or_traps_while_it_starts_fails_its_call_alone() 
         }
         assert_eq!(alice.get("/-/health").await.unwrap().status, StatusCode::OK);
     }
+}
+
+/// Valid, allowed, and far more work than anybody waits for: functions just under the limit, all of it live at once.
+fn costly() -> Vec<u8> {
+    let mut body = String::new();
+    for number in 0..40_000 {
+        let _ = write!(
+            body,
+            "(local.set {} (i64.mul (local.get {}) (local.get {})))",
+            number % 97,
+            number % 89,
+            number % 83
+        );
+    }
+    let function = format!("(func (export \"f{{}}\") (local {}) {body})", "i64 ".repeat(97));
+    let functions: String = (0..24).map(|number| function.replace("{}", &number.to_string())).collect();
+    let text = format!(
+        r#"(component
+            (core module {functions})
+            (core module $guest (func (export "run")))
+            (core instance $guest (instantiate $guest))
+            (func $run (canon lift (core func $guest "run")))
+            (instance (export "wasi:http/incoming-handler@0.2.12") (export "handle" (func $run))))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_costly_compile_is_stopped_and_stalls_nobody() {
+    let site = Site::init().unwrap();
+    let config = site.data().join("cofferdam.toml");
+    let was = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{was}\n[limits]\ncompile_ms = 2000\n")).unwrap();
+    let node = Node::start(&site).unwrap();
+    for tenant in ["acme", "globex"] {
+        node.run(&site, &["tenant", "create", tenant]).unwrap();
+    }
+    let neighbour = format!(
+        "manifest = 1\n[app]\nname = \"n\"\ntenant = \"globex\"\n[functions.hello]\nsource = {{ path = {:?} }}\n\
+         [[routes]]\nhost = \"localhost\"\npath = \"/hello\"\nfunction = \"hello\"\n",
+        guests::committed("hello-c/hello-c.wasm").display().to_string()
+    );
+    let neighbour = site.file("globex.toml", &neighbour).unwrap().display().to_string();
+    node.run(&site, &["apply", &neighbour]).unwrap();
+    let bomb = site.file("bomb.wasm", "").unwrap();
+    std::fs::write(&bomb, costly()).unwrap();
+    let manifest = format!(
+        "manifest = 1\n[app]\nname = \"m\"\ntenant = \"acme\"\n[functions.bomb]\nsource = {{ path = {:?} }}\n",
+        bomb.display().to_string()
+    );
+    let manifest = site.file("acme.toml", &manifest).unwrap().display().to_string();
+    let token = site.token("globex", "bob", "invoker").unwrap();
+    let mut bob = node.client().await.unwrap().with(&token);
+    assert_eq!(bob.get("/hello").await.unwrap().status, StatusCode::OK);
+    let url = node.url();
+    let deploying = tokio::task::spawn_blocking(move || (site.try_run(&["apply", &manifest, "--url", &url]), site));
+    let mut answered = 0;
+    while !deploying.is_finished() {
+        assert_eq!(bob.get("/hello").await.unwrap().status, StatusCode::OK);
+        answered += 1;
+    }
+    let (output, _site) = deploying.await.unwrap();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("takes longer than 2 s"), "{said}");
+    assert!(answered > 10, "the neighbour was answered {answered} times while the bomb was compiled");
 }

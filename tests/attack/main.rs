@@ -3,6 +3,7 @@
 mod cells;
 mod components;
 mod guests;
+mod hostile;
 mod storage;
 mod tenants;
 mod tokens;

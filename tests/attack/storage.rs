@@ -59,3 +59,51 @@ async fn keys_others_can_read_are_refused() {
     let refused = Node::start(&site).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(refused.contains("root.key"), "{refused}");
 }
+
+fn overwrite(file: &std::path::Path, bytes: &[u8]) {
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::write(file, bytes).unwrap();
+}
+
+/// Each way of tampering with compiled code, on a node that is down; what it does with the artifacts' paths.
+type Tampering = fn(&[std::path::PathBuf], &std::path::Path);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swapped_or_bent_artifact_is_made_anew_and_never_run() {
+    let ways: [(&str, Tampering); 3] = [
+        ("one byte of the code bent", |artifacts, _| {
+            for file in artifacts {
+                let mut bytes = std::fs::read(file).unwrap();
+                let last = bytes.len() - 1;
+                bytes[last] ^= 1;
+                overwrite(file, &bytes);
+            }
+        }),
+        ("each under the name of another", |artifacts, _| {
+            let contents: Vec<_> = artifacts.iter().map(|file| std::fs::read(file).unwrap()).collect();
+            for (number, file) in artifacts.iter().enumerate() {
+                overwrite(file, &contents[(number + 1) % contents.len()]);
+            }
+        }),
+        ("bound by another key", |_, data| overwrite(&data.join("artifact.key"), &[7; 32])),
+    ];
+    let Scene { site, mut node } = Scene::new().unwrap();
+    let token = site.token("acme", "alice", "invoker").unwrap();
+    for (way, tamper) in ways {
+        assert!(node.stop().unwrap());
+        let mut artifacts = files_below(site.data().join("artifacts"));
+        artifacts.retain(|file| file.extension().is_some_and(|extension| extension == "artifact"));
+        assert!(artifacts.len() >= 3, "{artifacts:?}");
+        let before: Vec<_> = artifacts.iter().map(|file| std::fs::read(file).unwrap()).collect();
+        tamper(&artifacts, &site.data());
+        node = Node::start(&site).unwrap();
+        let mut alice = node.client().await.unwrap().with(&token);
+        let answer = alice.get("/acme/hello").await.unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, "hello, world\n"), "{way}");
+        let made_anew = artifacts.iter().zip(before).any(|(file, was)| {
+            let is = std::fs::read(file).unwrap();
+            way == "bound by another key" && is != was || way != "bound by another key" && is == was
+        });
+        assert!(made_anew, "{way}: nothing was compiled");
+    }
+}
