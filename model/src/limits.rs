@@ -209,4 +209,18 @@ pub mod component {
     pub const TABLE_ELEMENTS: u64 = 100_000;
     /// Imports.
     pub const IMPORTS: u64 = 256;
+    /// Modules and components, nested ones included.
+    pub const DEFINITIONS: u64 = 256;
+    /// Modules and components within each other.
+    pub const DEPTH: u64 = 16;
+    /// Instances of modules and components, where each instantiation of a component counts what is in it.
+    pub const INSTANCES: u64 = 1000;
+    /// Functions of all modules.
+    pub const FUNCTIONS: u64 = 100_000;
+    /// Bytes of one function: what a compiler needs for one can grow with the square of it.
+    pub const FUNCTION_BYTES: u64 = 1024 * 1024;
+    /// Locals of one function.
+    pub const LOCALS: u64 = 10_000;
+    /// Types of one module.
+    pub const TYPES: u64 = 20_000;
 }

@@ -89,18 +89,90 @@ mod tests {
         assert_eq!(compile(&compiled.artifact).err(), Some(Refusal::Precompiled));
     }
 
+    /// The smallest thing that uses each proposal which is switched off.
+    const SWITCHED_OFF: &[(&str, &str)] = &[
+        ("64-bit memory", "(core module (memory i64 1))"),
+        ("64-bit table", "(core module (table i64 1 funcref))"),
+        ("shared memory", "(core module (memory 1 1 shared))"),
+        ("atomics", "(core module (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))"),
+        ("exceptions", "(core module (tag))"),
+        ("throwing", "(core module (tag $t) (func (throw $t)))"),
+        ("legacy exceptions", "(core module (func (try (do) (catch_all))))"),
+        ("structures", "(core module (type (struct)))"),
+        ("arrays", "(core module (type (array i8)))"),
+        ("small integers by reference", "(core module (func (drop (ref.i31 (i32.const 0)))))"),
+        ("recursive types", "(core module (rec (type (func)) (type (func))))"),
+        ("typed references to functions", "(core module (type $t (func)) (func (param (ref $t))))"),
+        (
+            "calls through typed references",
+            "(core module (type $t (func)) (func (param (ref null $t)) (call_ref $t (local.get 0))))",
+        ),
+        ("several memories", "(core module (memory 1) (memory 1))"),
+        (
+            "relaxed SIMD",
+            "(core module (func (param v128) (drop (i8x16.relaxed_swizzle (local.get 0) (local.get 0)))))",
+        ),
+        ("page sizes", "(core module (memory 1 (pagesize 1)))"),
+        (
+            "wide arithmetic",
+            "(core module (func (i64.add128 (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0)) drop drop))",
+        ),
+        ("stack switching", "(core module (type $f (func)) (type (cont $f)))"),
+        ("shared globals", "(core module (global (shared i32) (i32.const 0)))"),
+        ("asynchronous functions", "(type (func async))"),
+        ("streams", "(type (stream u8))"),
+        ("futures", "(type (future u8))"),
+        ("tasks of a component", "(core func (canon backpressure.inc))"),
+        ("threads of a component", "(core func (canon thread.index))"),
+        ("errors with a context", "(core func (canon error-context.drop))"),
+    ];
+
     #[test]
     fn proposals_outside_the_profile_are_refused() {
-        for module in [
-            "(core module (memory i64 1))",
-            "(core module (memory 1 1 shared))",
-            "(core module (tag))",
-            "(core module (type (struct)))",
-            "(core module (memory 1) (memory 1))",
-        ] {
-            let refused = compile(&handler(module)).err();
-            assert!(matches!(refused, Some(Refusal::Compile(_) | Refusal::Invalid(_))), "{module}: {refused:?}");
+        let mut taken = Vec::new();
+        for (name, more) in SWITCHED_OFF {
+            match compile(&handler(more)) {
+                Err(Refusal::Compile(_) | Refusal::Invalid(_)) => {}
+                Ok(_) => taken.push(format!("{name}: compiled")),
+                Err(other) => taken.push(format!("{name}: {other:?}")),
+            }
         }
+        assert!(taken.is_empty(), "{taken:#?}");
+    }
+
+    #[test]
+    fn proposals_the_languages_served_need_are_taken() {
+        for (name, more) in [
+            ("SIMD", "(core module (func (drop (i32x4.splat (i32.const 0)))))"),
+            ("bulk memory", "(core module (memory 1) (func (memory.fill (i32.const 0) (i32.const 0) (i32.const 0))))"),
+            ("references", "(core module (table 1 externref))"),
+            ("several results", "(core module (func (result i32 i32) (i32.const 0) (i32.const 0)))"),
+            ("tail calls", "(core module (func $f (return_call $f)))"),
+            ("extended constants", "(core module (global i32 (i32.add (i32.const 1) (i32.const 2))))"),
+            ("saturating conversions", "(core module (func (drop (i32.trunc_sat_f32_s (f32.const 0)))))"),
+            ("mutable globals", "(core module (global (export \"g\") (mut i32) (i32.const 0)))"),
+        ] {
+            assert!(compile(&handler(more)).is_ok(), "{name}");
+        }
+    }
+
+    /// The settings the machine code was made with are in it, as name and value.
+    #[test]
+    fn machine_code_is_made_with_its_guards_on() {
+        let artifact = compile(&handler("")).ok().unwrap().artifact;
+        let value = |name: &str| {
+            let at = artifact
+                .windows(name.len())
+                .position(|piece| piece == name.as_bytes())
+                .unwrap_or_else(|| panic!("{name}"));
+            artifact[at + name.len()..][..2].to_vec()
+        };
+        // A truth value is its kind and itself.
+        let (on, off) = ([2, 1], [2, 0]);
+        for guard in ["enable_heap_access_spectre_mitigation", "enable_table_access_spectre_mitigation"] {
+            assert_eq!(value(guard), on, "{guard}");
+        }
+        assert_eq!(value("enable_pinned_reg"), off, "what is off looks otherwise");
     }
 
     #[test]

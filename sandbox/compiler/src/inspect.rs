@@ -14,15 +14,12 @@ use wasmtime_environ::component::{
 use wasmtime_environ::wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 use wasmtime_environ::{Module, ModuleTranslation, PrimaryMap, ScopeVec, Tunables};
 
+use crate::interfaces::GIVEN;
 use crate::refusal::Refusal;
+use crate::survey::survey;
 
 /// The one interface a function must offer, whatever the patch version.
 const HANDLER: &str = "wasi:http/incoming-handler@0.2.";
-
-/// The packages a worker links, be it to an implementation that denies. Whatever else a component imports could only
-/// fail at its first call.
-const GIVEN: [&str; 7] =
-    ["wasi:io/", "wasi:cli/", "wasi:http/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/", "wasi:sockets/"];
 
 /// What a component asks for and consists of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -53,6 +50,7 @@ pub(crate) fn inspect(component: &[u8]) -> Result<Needs, Refusal> {
         Some(Ok(Payload::Version { encoding: Encoding::Module, .. })) => return Err(Refusal::CoreModule),
         _ => return Err(Refusal::NotWasm),
     }
+    survey(component)?;
     let invalid = |error: &dyn std::fmt::Display| Refusal::Invalid(format!("{error:#}"));
     // Wider than the profile: this only counts. Whether the features used are allowed, the compiler says.
     let mut validator = Validator::new_with_features(WasmFeatures::all());
@@ -132,8 +130,10 @@ fn check(needs: &Needs) -> Result<(), Refusal> {
     }
 }
 
+/// Whether a worker links the interface, be it to an implementation that denies. Whatever else a component imports
+/// could only fail at its first call.
 fn is_given(import: &str) -> bool {
-    GIVEN.iter().any(|package| import.starts_with(package)) && import.contains("@0.2.")
+    import.split_once("@0.2.").is_some_and(|(interface, _)| GIVEN.contains(&interface))
 }
 
 fn at_most(what: &'static str, needed: u64, allowed: u64) -> Result<(), Refusal> {
@@ -249,6 +249,10 @@ pub(crate) mod tests {
     fn a_component_that_wants_to_be_handed_code_is_refused() {
         let strange = inspect(&handler(r#"(import "strange:host/shell@0.2.0" (instance))"#));
         assert_eq!(strange, Err(Refusal::UnknownImport("strange:host/shell@0.2.0".into())));
+        let unknown = inspect(&handler(r#"(import "wasi:http/proxy-of-another@0.2.0" (instance))"#));
+        assert_eq!(unknown, Err(Refusal::UnknownImport("wasi:http/proxy-of-another@0.2.0".into())));
+        let later = inspect(&handler(r#"(import "wasi:http/types@0.3.0" (instance))"#));
+        assert_eq!(later, Err(Refusal::UnknownImport("wasi:http/types@0.3.0".into())));
         let imports = r#"(import "m" (core module))"#;
         assert_eq!(inspect(&handler(imports)), Err(Refusal::ImportsCode));
     }

@@ -5,9 +5,12 @@
 
 mod compile;
 mod inspect;
+#[path = "../../interfaces.rs"]
+mod interfaces;
 #[path = "../../profile.rs"]
 mod profile;
 mod refusal;
+mod survey;
 mod wire;
 
 use std::io::{Read, Write};
