@@ -238,6 +238,49 @@ mod tests {
     }
 
     #[test]
+    fn an_artifact_whose_header_says_something_else_is_refused() {
+        let honest = file(b"code");
+        let text = |header: &Header| serde_json::to_string(header).unwrap();
+        let was = text(&header_of(1));
+        for (what, other) in [
+            ("component", Header { component: Digest([9; 32]), ..header_of(1) }),
+            ("compiler and processor", Header { build: Digest([9; 32]), ..header_of(1) }),
+            ("engine", Header { engine: Digest([9; 32]), ..header_of(1) }),
+            ("version", Header { compiler: "0.1.1".into(), ..header_of(1) }),
+            ("imports", Header { imports: vec!["wasi:clocks/wall-clock@0.2.1".into()], ..header_of(1) }),
+        ] {
+            let told = text(&other);
+            assert!(told.len() == was.len() && told != was, "{what}");
+            let mut forged = honest.clone();
+            forged[FIXED_BYTES..FIXED_BYTES + told.len()].copy_from_slice(told.as_bytes());
+            assert!(matches!(load(&forged, &key()), Err(SandboxError::Tampered { .. })), "{what}");
+        }
+    }
+
+    #[test]
+    fn bytes_bent_at_random_and_bound_again_are_taken_or_refused() {
+        let honest = file(&[7; 300]);
+        let mut state = 2026_u64;
+        for round in 0..2000 {
+            let mut bent = honest[8 + MAC_BYTES..].to_vec();
+            for _ in 0..=round % 4 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let spot = usize::try_from(state >> 33).unwrap() % bent.len().min(400);
+                bent[spot] = state.to_le_bytes()[3];
+            }
+            let cut = if round % 5 == 0 { usize::try_from(state >> 40).unwrap() % bent.len() } else { bent.len() };
+            bent.truncate(cut);
+            let tag = hmac::sign(&key(), &bent);
+            let whole = [MAGIC.as_slice(), tag.as_ref(), &bent].concat();
+            match load(&whole, &key()) {
+                Ok(sealed) => assert!(sealed.bytes == u64::try_from(whole.len()).unwrap(), "round {round}"),
+                Err(SandboxError::Tampered { .. }) => {}
+                Err(other) => panic!("round {round}: {other}"),
+            }
+        }
+    }
+
+    #[test]
     fn an_artifact_with_a_good_mac_but_a_bad_header_is_refused() {
         let mut rest = vec![0, 0, 0, 2, b'{', b'}'];
         rest.resize(4096 - 40 + 1, 0);

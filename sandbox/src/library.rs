@@ -356,10 +356,15 @@ fn build(compiler: &Path) -> Result<Digest, SandboxError> {
     }
     // Missing on some platforms, where there is then nothing to tell two machines apart by.
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    Ok(with_processor(context, std::env::consts::ARCH, &cpu))
+}
+
+/// Adds the processor to what is known of the compiler.
+fn with_processor(mut compiler: digest::Context, arch: &str, cpu: &str) -> Digest {
     let features = cpu.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
-    context.update(std::env::consts::ARCH.as_bytes());
-    context.update(features.unwrap_or_default().as_bytes());
-    Ok(digest_of(&context.finish()))
+    compiler.update(arch.as_bytes());
+    compiler.update(features.unwrap_or_default().as_bytes());
+    digest_of(&compiler.finish())
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> Digest {

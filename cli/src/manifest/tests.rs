@@ -23,9 +23,7 @@ fn wrong(text: &str) -> (usize, usize, String, String) {
     (line, column, wrong.message, wrong.remedy)
 }
 
-#[test]
-fn everything_can_be_declared() {
-    let text = r#"
+const EVERYTHING: &str = r#"
 manifest = 1
 [app]
 name = "shop"
@@ -57,6 +55,10 @@ function = "api"
 [policies]
 files = ["p/orders.cedar"]
 "#;
+
+#[test]
+fn everything_can_be_declared() {
+    let text = EVERYTHING;
     let manifest = Manifest::parse(text, &files).unwrap();
     assert_eq!((manifest.app.as_str(), manifest.tenant.as_str()), ("shop", "acme"));
     let settings = &manifest.functions[0].settings;
@@ -223,4 +225,37 @@ fn egress_rules_are_read_and_refused_at_their_place() {
         assert_eq!(wrong.0, line, "{body}: {wrong:?}");
         assert!(wrong.2.contains(part), "{body}: {wrong:?}");
     }
+}
+
+/// A bounded run over bent manifests, the same every time.
+#[test]
+fn a_bent_manifest_is_taken_or_refused_with_a_place() {
+    const PIECES: [&str; 10] =
+        ["\"", "]", "{ }", "\n", "=", "-1", "18446744073709551616", "\u{202e}", "[functions.api]", "\"9e99GiB\""];
+    let mut state = 2026_u64;
+    let mut below = |bound: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % bound.max(1)
+    };
+    let mut refused = 0;
+    for round in 0..3000 {
+        let mut bent: Vec<char> = EVERYTHING.chars().collect();
+        for _ in 0..=below(4) {
+            let at = below(bent.len());
+            match below(4) {
+                0 => drop(bent.remove(at)),
+                1 => drop(bent.splice(at..at, PIECES[below(PIECES.len())].chars())),
+                2 => drop(bent.splice(at..at, EVERYTHING.chars().skip(at).take(below(60)))),
+                _ => bent.truncate(bent.len() - below(20)),
+            }
+        }
+        let text: String = bent.into_iter().collect();
+        if let Err(wrong) = Manifest::parse(&text, &files) {
+            let (line, column) = position(&text, wrong.span.start);
+            assert!(line <= text.lines().count() + 1 && column >= 1, "round {round}: {line}:{column}");
+            assert!(!wrong.message.is_empty(), "round {round}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 1000, "only {refused} of 3000 were refused");
 }

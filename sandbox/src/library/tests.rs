@@ -156,6 +156,45 @@ async fn another_compiler_makes_every_artifact_anew() {
     assert_eq!(rig.runs(), 2);
 }
 
+#[test]
+fn another_compiler_or_processor_is_another_build() {
+    let of = |compiler: &str, arch: &str, cpu: &str| {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(compiler.as_bytes());
+        with_processor(context, arch, cpu)
+    };
+    let ours = of("compiler", "x86_64", "model : A\nflags : sse avx\nflags : other core\n");
+    assert_eq!(ours, of("compiler", "x86_64", "model : B\nflags : sse avx\n"), "a name is no feature");
+    for other in [
+        of("compiler", "x86_64", "flags : sse avx avx2\n"),
+        of("compiler", "x86_64", "flags : sse\n"),
+        of("compiler", "aarch64", "flags : sse avx\n"),
+        of("compiler2", "x86_64", "flags : sse avx\n"),
+    ] {
+        assert_ne!(ours, other);
+    }
+}
+
+#[tokio::test]
+async fn an_artifact_of_another_machine_is_made_anew_though_its_key_is_ours() {
+    let rig = good();
+    let library = rig.open();
+    let component = library.prepare("component".into()).await.unwrap().component;
+    let header = Header {
+        component,
+        build: Digest([8; 32]),
+        engine: Digest([0; 32]),
+        compiler: "none".into(),
+        imports: Vec::new(),
+    };
+    let framed = Framed::new(&library.key, &header, b"foreign").unwrap();
+    let foreign = framed.parts(b"foreign").concat();
+    overwrite(&rig.artifact(&library, component), |bytes| *bytes = foreign);
+    let sealed = rig.open().artifact(component).await.unwrap();
+    assert_eq!(sealed.header.build, library.build);
+    assert_eq!(rig.runs(), 2);
+}
+
 #[tokio::test]
 async fn what_was_never_taken_in_is_missing() {
     let error = good().open().artifact(&tenant(), Digest([9; 32])).await.unwrap_err();
