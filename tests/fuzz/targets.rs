@@ -14,12 +14,12 @@ use cofferdam_model::handover::Handover;
 use cofferdam_model::{FunctionLimits, FunctionSettings, RouteSpec};
 
 /// Every target by its name.
-pub const TARGETS: &[(&str, fn(&[u8]))] =
+pub(crate) const TARGETS: &[(&str, fn(&[u8]))] =
     &[("frames", frames), ("handover", handover), ("settings", settings), ("route", route), ("upload", upload)];
 
 /// What a cell, or whoever took one over, may send: a header, then a payload of any kind. What decodes encodes again
 /// to something that decodes to the same.
-pub fn frames(data: &[u8]) {
+pub(crate) fn frames(data: &[u8]) {
     if let Some(header) = data.first_chunk::<HEADER_BYTES>().and_then(|bytes| Header::decode(bytes).ok()) {
         assert!(header.length <= frame::MAX_PAYLOAD, "a length over the cap");
     }
@@ -43,11 +43,16 @@ pub fn frames(data: &[u8]) {
         frame::put_request(&mut out, false, 1, &head).unwrap();
         assert_eq!(frame::decode_request(Bytes::copy_from_slice(&out[HEADER_BYTES..])), Ok(head));
     }
-    let _ = (frame::decode_credit(payload), frame::decode_ready(payload));
+    if let Ok(head) = frame::decode_fetch(Bytes::copy_from_slice(payload)) {
+        out.clear();
+        frame::put_fetch(&mut out, false, 1, &head).unwrap();
+        assert_eq!(frame::decode_fetch(Bytes::copy_from_slice(&out[HEADER_BYTES..])), Ok(head));
+    }
+    let _ = (frame::decode_credit(payload), frame::decode_ready(payload), frame::decode_fetch_failed(payload));
 }
 
 /// What a cell is told to become.
-pub fn handover(data: &[u8]) {
+pub(crate) fn handover(data: &[u8]) {
     if let Ok(told) = Handover::decode(data) {
         let again = told.encode().unwrap();
         assert_eq!(again.as_slice(), data, "two spellings of one assignment");
@@ -55,7 +60,7 @@ pub fn handover(data: &[u8]) {
 }
 
 /// What a tenant declares of a function, limits first. What is accepted is under the ceiling once it is put there.
-pub fn settings(data: &[u8]) {
+pub(crate) fn settings(data: &[u8]) {
     let Ok(settings) = serde_json::from_slice::<FunctionSettings>(data) else { return };
     let accepted = check_settings("fuzzed", &settings).is_ok();
     let ceiling = FunctionLimits::ceiling();
@@ -73,7 +78,7 @@ pub fn settings(data: &[u8]) {
 }
 
 /// What a tenant declares of a route.
-pub fn route(data: &[u8]) {
+pub(crate) fn route(data: &[u8]) {
     let Ok(route) = serde_json::from_slice::<RouteSpec>(data) else { return };
     if check_route(&route).is_ok() {
         let again: RouteSpec = serde_json::from_slice(&serde_json::to_vec(&route).unwrap()).unwrap();
@@ -83,7 +88,7 @@ pub fn route(data: &[u8]) {
 
 /// A component as a tenant uploads it, given to the real compiler: it is compiled or refused by a code, and the process
 /// ends by itself. The first byte says how the rest becomes a component.
-pub fn upload(data: &[u8]) {
+pub(crate) fn upload(data: &[u8]) {
     let Some((how, rest)) = data.split_first() else { return };
     let component = match how % 4 {
         0 => rest.to_vec(),
@@ -138,7 +143,7 @@ fn smith_component(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The smallest component that offers a handler.
-pub fn handler() -> Vec<u8> {
+pub(crate) fn handler() -> Vec<u8> {
     let text = r#"(component
         (core module $guest (func (export "run")))
         (core instance $guest (instantiate $guest))

@@ -179,7 +179,7 @@ fn another_compiler_or_processor_is_another_build() {
 async fn an_artifact_of_another_machine_is_made_anew_though_its_key_is_ours() {
     let rig = good();
     let library = rig.open();
-    let component = library.prepare("component".into()).await.unwrap().component;
+    let component = library.prepare(&tenant(), "component".into()).await.unwrap().component;
     let header = Header {
         component,
         build: Digest([8; 32]),
@@ -190,7 +190,7 @@ async fn an_artifact_of_another_machine_is_made_anew_though_its_key_is_ours() {
     let framed = Framed::new(&library.key, &header, b"foreign").unwrap();
     let foreign = framed.parts(b"foreign").concat();
     overwrite(&rig.artifact(&library, component), |bytes| *bytes = foreign);
-    let sealed = rig.open().artifact(component).await.unwrap();
+    let sealed = rig.open().artifact(&tenant(), component).await.unwrap();
     assert_eq!(sealed.header.build, library.build);
     assert_eq!(rig.runs(), 2);
 }
@@ -247,9 +247,9 @@ async fn a_full_store_takes_no_further_component_and_keeps_those_it_has() {
 async fn what_nobody_refers_to_is_deleted_and_what_is_held_is_not() {
     let rig = good();
     let library = rig.open();
-    let (kept, _) = library.take_in("kept".into()).await.unwrap();
-    let (dropped, _) = library.take_in("dropped".into()).await.unwrap();
-    let (uploading, hold) = library.take_in("uploading".into()).await.unwrap();
+    let (kept, _) = library.take_in(&tenant(), "kept".into()).await.unwrap();
+    let (dropped, _) = library.take_in(&tenant(), "dropped".into()).await.unwrap();
+    let (uploading, hold) = library.take_in(&tenant(), "uploading".into()).await.unwrap();
     let files = |of: &Prepared| {
         let [component, artifact] = [component_name(of.component), library.artifact_name(of.component)];
         [library.dir.join(component).exists(), library.dir.join(artifact).exists()]
@@ -265,10 +265,10 @@ async fn what_nobody_refers_to_is_deleted_and_what_is_held_is_not() {
     assert_eq!(library.collect(referenced).unwrap(), 0);
 
     // Taken in once more, it is there again, not only in memory.
-    let (again, _) = library.take_in("dropped".into()).await.unwrap();
+    let (again, _) = library.take_in(&tenant(), "dropped".into()).await.unwrap();
     assert_eq!(again, dropped);
     assert_eq!(files(&dropped), [true; 2]);
-    assert_eq!(rig.open().artifact(dropped.component).await.unwrap().header.component, dropped.component);
+    assert_eq!(rig.open().artifact(&tenant(), dropped.component).await.unwrap().header.component, dropped.component);
 }
 
 #[tokio::test]
