@@ -14,5 +14,6 @@ mod metrics;
 mod recycling;
 mod secrets;
 mod shutdown;
+mod stops;
 mod storage;
 mod usage;
