@@ -1,7 +1,7 @@
 //! Reading the log while it grows: from one index on, again and again, each record once and in order.
 //!
-//! Owns the place reached. What is derived from the log (sums, indexes) is made of what comes out here, so that it can be
-//! made anew. Must never show a record that is not durable, and never write.
+//! Owns the place reached. What is derived from the log (sums, indexes) is made of what comes out here, so that it can
+//! be made anew. Must never show a record that is not durable, and never write.
 
 use std::borrow::Cow;
 use std::io;
@@ -119,8 +119,8 @@ impl Follower {
         self.leaf
     }
 
-    /// Shows the next `most` durable records, fewer where there are not as many, and gives how many it showed. Blocks on
-    /// files.
+    /// Shows the next `most` durable records, fewer where there are not as many, and gives how many it showed. Blocks
+    /// on files.
     pub fn read(&mut self, most: u64, mut show: impl FnMut(Followed<'_>)) -> Result<u64, AuditError> {
         let until = self.log.records().min(self.next.saturating_add(most));
         let begun = self.next;

@@ -74,8 +74,8 @@ impl Sandbox {
         Ok(Self(Arc::new(Inner { pool, library, logs, cgroups, isolation, closing: AtomicBool::new(false) })))
     }
 
-    /// Takes a component in: compiles it in a jailed process and stores the result, unless that was done before. It stays
-    /// there at least as long as the hold does. Tenants take turns.
+    /// Takes a component in: compiles it in a jailed process and stores the result, unless that was done before. It
+    /// stays there at least as long as the hold does. Tenants take turns.
     pub async fn prepare(&self, tenant: &TenantId, component: Bytes) -> Result<(Prepared, Hold), SandboxError> {
         if self.0.closing.load(Ordering::Acquire) {
             return Err(SandboxError::Closing);
@@ -83,9 +83,9 @@ impl Sandbox {
         self.0.library.take_in(tenant, component).await
     }
 
-    /// Deletes every component, with what it was compiled to, that is neither referred to nor being taken in or loaded right
-    /// now; gives the bytes that became free. `referenced` is asked at the moment that counts, and its `None` stands for
-    /// not knowing, upon which nothing is deleted. Cells that run one keep what they have. Blocks on files.
+    /// Deletes every component, with what it was compiled to, that is neither referred to nor being taken in or loaded
+    /// right now; gives the bytes that became free. `referenced` is asked at the moment that counts, and its `None`
+    /// stands for not knowing, upon which nothing is deleted. Cells that run one keep what they have. Blocks on files.
     pub fn collect(&self, referenced: impl FnOnce() -> Option<HashSet<Digest>>) -> Result<u64, SandboxError> {
         self.0.library.collect(referenced)
     }

@@ -1,7 +1,7 @@
 //! `usage`: what a tenant's functions used, hour by hour.
 //!
-//! Owns the three forms it is told in. Must never round what programs read, and never let a cell of a spreadsheet be taken
-//! for a formula.
+//! Owns the three forms it is told in. Must never round what programs read, and never let a cell of a spreadsheet be
+//! taken for a formula.
 
 use clap::{Args, ValueEnum};
 use cofferdam_model::{Clock, UnixNanos};
@@ -239,8 +239,8 @@ mod tests {
 
     #[test]
     fn csv_has_every_number_under_its_own_name() {
-        let expected = "hour,function,function_id,calls,answered,failed,refused,cpu_us,wall_us,memory_bytes,memory_kib_ms,\
-            bytes_in,bytes_out,log_bytes,egress_calls,egress_bytes_out,egress_bytes_in\n\
+        let expected = "hour,function,function_id,calls,answered,failed,refused,cpu_us,wall_us,memory_bytes,\
+            memory_kib_ms,bytes_in,bytes_out,log_bytes,egress_calls,egress_bytes_out,egress_bytes_in\n\
             2026-11-20T10:00:00.000000Z,hello,t_0.f_0,3,2,1,0,1,2,3,4,5,6,7,8,9,10\n";
         assert_eq!(csv(&rows()[..1]), expected);
         let model = serde_json::to_value(cofferdam_model::Usage::default()).unwrap();

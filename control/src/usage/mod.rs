@@ -1,8 +1,8 @@
 //! What functions used, summed by tenant, function and hour, out of the log.
 //!
 //! Owns the way from records to sums. The sums are derived from the log alone and stored together with the place they
-//! reach, so they equal it whatever happens in between, and can be made anew from it. Must never count a record twice or
-//! one that is not durable, and never be asked on the way of a call.
+//! reach, so they equal it whatever happens in between, and can be made anew from it. Must never count a record twice
+//! or one that is not durable, and never be asked on the way of a call.
 
 mod count;
 

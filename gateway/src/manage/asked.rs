@@ -25,8 +25,8 @@ pub(super) fn log_range(query: Option<&str>) -> Result<LogRange, Refusal> {
     Ok(LogRange { lines, after: cursor(query)?, wait: Duration::from_millis(wait) })
 }
 
-/// The rows of usage asked for: `function`, `since`, `until`, `after`. An hour is given whole or not at all, and those that
-/// are only in part between the two moments are.
+/// The rows of usage asked for: `function`, `since`, `until`, `after`. An hour is given whole or not at all, and those
+/// that are only in part between the two moments are.
 pub(super) fn usage_range(query: Option<&str>) -> Result<UsageRange, Refusal> {
     let since = moment(query, "since")?.map_or(0, hour_of);
     let until =

@@ -91,8 +91,8 @@ impl Logs {
         }
     }
 
-    /// Lines of a function, oldest first: the newest, or those after a place. Where there are none, waits for one as long
-    /// as is asked for, and then a moment for more.
+    /// Lines of a function, oldest first: the newest, or those after a place. Where there are none, waits for one as
+    /// long as is asked for, and then a moment for more.
     pub(crate) async fn read(&self, function: &FunctionId, range: LogRange) -> Result<LogPage, SandboxError> {
         // Looked for before it is read, so that what is written in between is noticed.
         let waits = range.after.is_some() && !range.wait.is_zero();

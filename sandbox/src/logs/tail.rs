@@ -1,8 +1,8 @@
 //! Reads a function's log: its end, or what follows a place.
 //!
-//! Owns how a place is told from every other: a file is known by its first line, which names a moment and a request, so
-//! that rotation is noticed without a word in the files themselves. Must never read more than a bounded piece of a file,
-//! however many lines are asked for, and never give half a line.
+//! Owns how a place is told from every other: a file is known by its first line, which names a moment and a request,
+//! so that rotation is noticed without a word in the files themselves. Must never read more than a bounded piece of a
+//! file, however many lines are asked for, and never give half a line.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

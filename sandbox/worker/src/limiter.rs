@@ -1,7 +1,7 @@
 //! Memory of one call: all linear memories and tables of its instance, summed.
 //!
-//! Owns the sum, its peak, what it comes to over time, and the memory of having refused. Must never count one memory at a
-//! time: a guest with ten of them would get ten times its limit.
+//! Owns the sum, its peak, what it comes to over time, and the memory of having refused. Must never count one memory at
+//! a time: a guest with ten of them would get ten times its limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
