@@ -290,7 +290,7 @@ mod tests {
             assert!(value.is_empty() || !error.to_string().contains(value), "{error}");
         }
         let plain = rule(
-            r#"{"host": "a.example", "port": 80, "tls": false, "credential": {"header": "x-key", "secret": "API_KEY"}}"#,
+            r#"{"host": "a.b", "port": 80, "tls": false, "credential": {"header": "x-key", "secret": "API_KEY"}}"#,
         );
         assert!(matches!(Credentials::new(&[plain], &secrets("hunter22")), Err(EgressSetupError::Rule { .. })));
         let missing = rule(r#"{"host": "a.example", "credential": {"header": "x-key", "secret": "OTHER"}}"#);

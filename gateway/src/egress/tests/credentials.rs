@@ -53,7 +53,8 @@ async fn an_echo_in_a_trailer_is_blotted_out_too() {
     let scene = Scene::new().await;
     let identity = Identity::of(&[HOST]);
     let text = format!(
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-echo\r\n\r\n2\r\nhi\r\n0\r\nx-echo: {SECRET}\r\n\r\n"
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-echo\r\n\r\n\
+         2\r\nhi\r\n0\r\nx-echo: {SECRET}\r\n\r\n"
     );
     let server = Server::tls(&identity, move |_| Reply::Say(text.clone())).await;
     scene.script.answer(HOST, &["93.184.216.34"]);
