@@ -44,7 +44,7 @@ fixtures:
 
 # Figures, never judged by a test: machines differ and are shared.
 bench: build
-	$(CARGO) test --locked --release -p cofferdam-worker -- --ignored --nocapture instances
+	COFFERDAM_BENCH=1 $(CARGO) test --locked --release -p cofferdam-worker -- --nocapture slots_come_back
 	COFFERDAM_BIN_DIR=$(abspath $(BIN)) $(CARGO) bench --locked -p cofferdam-tests --bench node -- $(ONLY)
 
 clean:

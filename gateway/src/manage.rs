@@ -149,8 +149,6 @@ impl Asked {
     ) -> Result<Manage, Refusal> {
         let names = Names { snapshot, names: &self.names };
         Ok(match self.action {
-            // No path leads here: a function is called through its own.
-            Action::Invoke => return Err(Refusal::NotFound),
             Action::CreateTenant => Manage::CreateTenant { name: json::<NewTenant>(body)?.name },
             Action::PutTenantSettings => {
                 let settings = json::<TenantSettings>(body)?;
@@ -158,12 +156,6 @@ impl Asked {
                     check_ceiling(ceiling).map_err(|error| invalid(error.to_string()))?;
                 }
                 Manage::PutTenantSettings { tenant: names.tenant()?, settings }
-            }
-            Action::ListTenants => Manage::ListTenants,
-            Action::ReadTenant => Manage::ReadTenant { tenant: names.tenant()? },
-            Action::ReadUsage => {
-                let range = asked::usage_range(query)?;
-                Manage::ReadUsage { tenant: names.tenant()?, range }
             }
             Action::PutMember => {
                 let roles = json::<Roles>(body)?.roles;
@@ -199,7 +191,6 @@ impl Asked {
                 let (function, name) = (names.function()?, names.text(2)?.to_owned());
                 Manage::PutSecret { function, name, value: SecretValue::new(body.to_vec()) }
             }
-            Action::ListSecrets => Manage::ListSecrets { function: names.function()? },
             Action::RemoveSecret => {
                 Manage::RemoveSecret { function: names.function()?, name: names.text(2)?.to_owned() }
             }
@@ -207,21 +198,37 @@ impl Asked {
                 let NewKey { account, roles, ttl_seconds } = json(body)?;
                 Manage::CreateKey { tenant: names.tenant()?, account, roles, ttl_seconds }
             }
-            Action::ListKeys => Manage::ListKeys { tenant: names.tenant()? },
             Action::RevokeKey => {
                 Manage::RevokeKey { key: KeyId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)? }
-            }
-            Action::ReadLogs => {
-                let range = asked::log_range(query)?;
-                Manage::ReadLogs { function: names.function()?, range }
             }
             Action::ListCells => Manage::ListCells { tenant: names.tenant()?, function: names.function_if_named()? },
             Action::RecycleCells => {
                 Manage::RecycleCells { tenant: names.tenant()?, function: names.function_if_named()? }
             }
-            Action::ReadMetrics => Manage::ReadMetrics,
+            action => reading(action, &names, query)?,
         })
     }
+}
+
+/// Those that take a query and no body, or neither.
+fn reading(action: Action, names: &Names<'_>, query: Option<&str>) -> Result<Manage, Refusal> {
+    Ok(match action {
+        Action::ListTenants => Manage::ListTenants,
+        Action::ReadTenant => Manage::ReadTenant { tenant: names.tenant()? },
+        Action::ReadUsage => {
+            let range = asked::usage_range(query)?;
+            Manage::ReadUsage { tenant: names.tenant()?, range }
+        }
+        Action::ReadLogs => {
+            let range = asked::log_range(query)?;
+            Manage::ReadLogs { function: names.function()?, range }
+        }
+        Action::ListSecrets => Manage::ListSecrets { function: names.function()? },
+        Action::ListKeys => Manage::ListKeys { tenant: names.tenant()? },
+        Action::ReadMetrics => Manage::ReadMetrics,
+        // No path leads to any other: a function is called through its own, and changes are told apart before.
+        _ => return Err(Refusal::NotFound),
+    })
 }
 
 /// Names of a path, looked up in what exists.

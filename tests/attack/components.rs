@@ -69,7 +69,7 @@ fn costly() -> Vec<u8> {
         );
     }
     let function = format!("(func (export \"f{{}}\") (local {}) {body})", "i64 ".repeat(97));
-    let functions: String = (0..24).map(|number| function.replace("{}", &number.to_string())).collect();
+    let functions: String = (0..48).map(|number| function.replace("{}", &number.to_string())).collect();
     let text = format!(
         r#"(component
             (core module {functions})
@@ -84,9 +84,6 @@ fn costly() -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_costly_compile_is_stopped_and_stalls_nobody() {
     let site = Site::init().unwrap();
-    let config = site.data().join("cofferdam.toml");
-    let was = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, format!("{was}\n[limits]\ncompile_ms = 2000\n")).unwrap();
     let node = Node::start(&site).unwrap();
     for tenant in ["acme", "globex"] {
         node.run(&site, &["tenant", "create", tenant]).unwrap();
@@ -98,6 +95,12 @@ async fn a_costly_compile_is_stopped_and_stalls_nobody() {
     );
     let neighbour = site.file("globex.toml", &neighbour).unwrap().display().to_string();
     node.run(&site, &["apply", &neighbour]).unwrap();
+    // Only now is there little time: the neighbour's own compile is not what is tried here.
+    node.stop().unwrap();
+    let config = site.data().join("cofferdam.toml");
+    let was = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{was}\n[limits]\ncompile_ms = 500\n")).unwrap();
+    let node = Node::start(&site).unwrap();
     let bomb = site.file("bomb.wasm", "").unwrap();
     std::fs::write(&bomb, costly()).unwrap();
     let manifest = format!(
@@ -118,6 +121,6 @@ async fn a_costly_compile_is_stopped_and_stalls_nobody() {
     let (output, _site) = deploying.await.unwrap();
     let output = output.unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("takes longer than 2 s"), "{said}");
+    assert!(!output.status.success() && said.contains("takes longer than"), "{said}");
     assert!(answered > 10, "the neighbour was answered {answered} times while the bomb was compiled");
 }
