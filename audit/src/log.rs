@@ -169,6 +169,11 @@ impl Log {
         self.shared().durable(|stamp| record::note(stamp, &note)).await
     }
 
+    /// Its name, as its checkpoints give it.
+    pub fn origin(&self) -> &str {
+        &self.shared().config.origin
+    }
+
     /// Where it is.
     pub(crate) fn dir(&self) -> &std::path::Path {
         &self.shared().config.dir

@@ -288,7 +288,7 @@ impl World {
 }
 
 fn step(next: u64, rows: Vec<UsageRow>) -> UsageStep {
-    let mark = UsageMark { next, leaf: [u8::try_from(next).unwrap(); 32] };
+    let mark = UsageMark { origin: "cofferdam.test/log".into(), next, leaf: [u8::try_from(next).unwrap(); 32] };
     UsageStep { rows, closed: vec![], opened: vec![], mark }
 }
 
@@ -314,7 +314,7 @@ fn usage_adds_up_and_stays_with_its_mark(fixture: &impl Fixture) {
 
     let mut store = fixture.open();
     let found = run(&mut store, |tx| tx.usage_mark()).unwrap();
-    assert_eq!(found, Some((second.mark, vec![open("a", 6), open("c", 8)])));
+    assert_eq!(found, Some((second.mark.clone(), vec![open("a", 6), open("c", 8)])));
     let name = || "f".to_owned();
     assert_eq!(world.usage(&mut store, &ALL), [(10, name(), tally(5, 12)), (11, name(), tally(1, 1))]);
     assert_eq!(world.usage(&mut store, &UsageRange { hours: 11..12, ..ALL }), [(11, name(), tally(1, 1))]);
@@ -324,8 +324,11 @@ fn usage_adds_up_and_stays_with_its_mark(fixture: &impl Fixture) {
     assert_eq!(world.usage(&mut store, &UsageRange { after, ..ALL }), [(11, name(), tally(1, 1))]);
     let stranger = TenantId::mint(&world.random);
     assert_eq!(run(&mut store, |tx| tx.usage(&stranger, &ALL, 100)).unwrap(), []);
-    run(&mut store, |tx| tx.forget_open_calls()).unwrap();
+    run(&mut store, |tx| tx.count_anew(false)).unwrap();
     assert_eq!(run(&mut store, |tx| tx.usage_mark()).unwrap(), Some((second.mark, vec![])));
+    assert_eq!(world.usage(&mut store, &ALL).len(), 2);
+    run(&mut store, |tx| tx.count_anew(true)).unwrap();
+    assert_eq!(world.usage(&mut store, &ALL), []);
 }
 
 fn usage_that_does_not_fit_stays_at_the_most(fixture: &impl Fixture) {

@@ -98,7 +98,8 @@ const STEPS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
 
     CREATE TABLE usage_mark (
-        one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL, leaf BLOB NOT NULL
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        origin TEXT NOT NULL, next INTEGER NOT NULL, leaf BLOB NOT NULL
     ) STRICT;
 
     CREATE INDEX versions_by_component ON versions (component);

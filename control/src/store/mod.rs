@@ -187,8 +187,10 @@ pub struct OpenCall {
 }
 
 /// How far the log is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageMark {
+    /// Name of the log.
+    pub origin: String,
     /// Index of the first record not counted.
     pub next: u64,
     /// Leaf hash of the record before it.
@@ -258,8 +260,8 @@ pub trait Transaction {
     fn usage_mark(&mut self) -> Result<Option<(UsageMark, Vec<OpenCall>)>, ControlError>;
     /// Adds what was counted. Sums that do not fit stay at the most there is.
     fn add_usage(&mut self, step: &UsageStep) -> Result<(), ControlError>;
-    /// Forgets every open call: they are in a log that is not counted any more.
-    fn forget_open_calls(&mut self) -> Result<(), ControlError>;
+    /// Forgets every open call, for they are in a log that is not there any more; and all sums, if they are of it too.
+    fn count_anew(&mut self, sums: bool) -> Result<(), ControlError>;
     /// Forgets what was used before an hour, and the names of functions that are in nothing any more.
     fn forget_usage(&mut self, before: u64) -> Result<(), ControlError>;
     /// Rows of a tenant in order of hour and function, at most `most`, each with the function's name.

@@ -333,8 +333,9 @@ impl Transaction for SqliteTransaction<'_> {
         usage::add(self, step)
     }
 
-    fn forget_open_calls(&mut self) -> Result<(), ControlError> {
-        self.execute("DELETE FROM usage_open_calls", []).map(|_| ())
+    fn count_anew(&mut self, sums: bool) -> Result<(), ControlError> {
+        self.execute("DELETE FROM usage_open_calls", [])?;
+        if sums { self.execute("DELETE FROM usage", []).map(|_| ()) } else { Ok(()) }
     }
 
     fn forget_usage(&mut self, before: u64) -> Result<(), ControlError> {

@@ -85,7 +85,7 @@ impl World {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let log = {
             let _context = runtime.enter();
-            open_log(dir.path(), &clock, &random)
+            open_log(dir.path(), "cofferdam.test/control", &clock, &random)
         };
         let operator = key.text.expose().to_owned();
         Self { control, authorizer, clock, random, operator, identities, log, runtime, dir }
@@ -148,8 +148,7 @@ impl World {
     }
 }
 
-fn open_log(dir: &Path, clock: &Arc<ManualClock>, random: &Arc<SeededRandom>) -> Log {
-    let origin = "cofferdam.test/control";
+fn open_log(dir: &Path, origin: &str, clock: &Arc<ManualClock>, random: &Arc<SeededRandom>) -> Log {
     let signer = Signer::create(&dir.join("audit.key"), origin, &**random).unwrap();
     let config = LogConfig {
         dir: dir.join("audit"),

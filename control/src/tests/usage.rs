@@ -184,21 +184,23 @@ fn a_step_that_fails_is_done_again_and_counts_once() {
 }
 
 #[test]
-fn another_log_is_counted_from_its_start_and_on_top() {
-    let world = World::new();
-    let (tenant, key) = world.tenant("acme");
-    let function = world.function(&tenant, &key, "one", FunctionSettings::default());
-    world.answer(&function, Ending::Answered, 1);
-    Meter::new(Arc::new(world.reopen()), world.log.clone()).catch_up(10).unwrap();
-    let elsewhere = tempfile::tempdir().unwrap();
-    let log = {
-        let _context = world.runtime.enter();
-        open_log(elsewhere.path(), &world.clock, &Arc::new(SeededRandom::new(77)))
-    };
-    for _ in 0..50 {
-        let entry = log.enter(world.call(&function, Level::Standard)).unwrap();
-        let _ = world.runtime.block_on(entry.close(Ended(Ending::Answered, 1))).unwrap();
+fn another_log_is_counted_on_top_and_another_state_of_the_same_log_in_its_place() {
+    for (origin, expected) in [("cofferdam.test/another", 51), ("cofferdam.test/control", 50)] {
+        let world = World::new();
+        let (tenant, key) = world.tenant("acme");
+        let function = world.function(&tenant, &key, "one", FunctionSettings::default());
+        world.answer(&function, Ending::Answered, 1);
+        Meter::new(Arc::new(world.reopen()), world.log.clone()).catch_up(10).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let log = {
+            let _context = world.runtime.enter();
+            open_log(elsewhere.path(), origin, &world.clock, &Arc::new(SeededRandom::new(77)))
+        };
+        for _ in 0..50 {
+            let entry = log.enter(world.call(&function, Level::Standard)).unwrap();
+            let _ = world.runtime.block_on(entry.close(Ended(Ending::Answered, 1))).unwrap();
+        }
+        assert_eq!(Meter::new(Arc::new(world.reopen()), log).catch_up(10).unwrap(), 0);
+        assert_eq!(world.sums(&world.control, &tenant)[0]["calls"], expected, "{origin}");
     }
-    assert_eq!(Meter::new(Arc::new(world.reopen()), log).catch_up(10).unwrap(), 0);
-    assert_eq!(world.sums(&world.control, &tenant)[0]["calls"], 51);
 }

@@ -103,7 +103,7 @@ impl Count {
     }
 
     /// What the store has to be told. Nothing is forgotten here before it was.
-    pub(super) fn step(&self, next: u64, leaf: [u8; 32]) -> UsageStep {
+    pub(super) fn step(&self, mark: UsageMark) -> UsageStep {
         let row = |((hour, function), tally): (&(u64, FunctionId), &Tally)| UsageRow {
             hour: *hour,
             function: function.clone(),
@@ -119,7 +119,7 @@ impl Count {
             rows: self.sums.iter().map(row).collect(),
             closed: self.closed.clone(),
             opened: opened.collect(),
-            mark: UsageMark { next, leaf },
+            mark,
         }
     }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use self::count::Count;
 use crate::Control;
 use crate::error::ControlError;
-use crate::store::UsageRow;
+use crate::store::{UsageMark, UsageRow};
 
 /// Records counted in one transaction.
 const STEP: u64 = 16_384;
@@ -36,10 +36,15 @@ pub struct Meter {
 struct Reading {
     follower: Follower,
     count: Count,
-    /// The log is not the one counted before: what was open there will never end here.
-    anew: bool,
+    /// The log is not the one counted before: what was open there will never end here, and where it is another state of
+    /// the same log, its sums are not this one's.
+    anew: Option<Anew>,
     /// Hour up to which rows were looked through for old ones.
     tidied: u64,
+}
+
+struct Anew {
+    sums: bool,
 }
 
 impl Meter {
@@ -74,33 +79,37 @@ impl Meter {
         let stored = self.control.transact(|tx| tx.usage_mark())?;
         let Some((mark, open)) = stored else {
             let follower = Follower::new(&self.log, 0);
-            return Ok(Reading { follower, count: Count::default(), anew: false, tidied: 0 });
+            return Ok(Reading { follower, count: Count::default(), anew: None, tidied: 0 });
         };
         if let Some(last) = mark.next.checked_sub(1).filter(|last| *last < self.log.records()) {
             let mut follower = Follower::new(&self.log, last);
             follower.read(1, |_| {}).map_err(unreadable)?;
             if follower.leaf() == Some(mark.leaf) {
-                return Ok(Reading { follower, count: Count::with(open), anew: false, tidied: 0 });
+                return Ok(Reading { follower, count: Count::with(open), anew: None, tidied: 0 });
             }
         }
-        tracing::error!(counted = mark.next, "the log is not the one that usage was counted from; it is counted anew");
-        Ok(Reading { follower: Follower::new(&self.log, 0), count: Count::default(), anew: true, tidied: 0 })
+        let sums = mark.origin == self.log.origin();
+        let said = "the log is not the one that usage was counted from; it is counted from its start";
+        tracing::error!(counted = mark.next, of = %mark.origin, sums_forgotten = sums, "{said}");
+        let (follower, anew) = (Follower::new(&self.log, 0), Some(Anew { sums }));
+        Ok(Reading { follower, count: Count::default(), anew, tidied: 0 })
     }
 
     fn step(&self, reading: &mut Reading) -> Result<u64, ControlError> {
         let Reading { follower, count, anew, tidied } = reading;
         follower.read(STEP, |record| count.see(&record)).map_err(unreadable)?;
         if let (Some(leaf), true) = (follower.leaf(), count.is_stepped()) {
-            let step = count.step(follower.next(), leaf);
+            let origin = self.log.origin().to_owned();
+            let step = count.step(UsageMark { origin, next: follower.next(), leaf });
             let newest = step.rows.iter().map(|row| row.hour).max().unwrap_or(0);
             self.control.transact(|tx| {
-                if *anew {
-                    tx.forget_open_calls()?;
+                if let Some(Anew { sums }) = anew {
+                    tx.count_anew(*sums)?;
                 }
                 tx.add_usage(&step)?;
                 if newest > *tidied { tx.forget_usage(newest.saturating_sub(KEPT_HOURS)) } else { Ok(()) }
             })?;
-            (*anew, *tidied) = (false, newest.max(*tidied));
+            (*anew, *tidied) = (None, newest.max(*tidied));
             count.stored(&step);
         }
         Ok(self.log.records().saturating_sub(follower.next()))

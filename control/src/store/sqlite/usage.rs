@@ -41,10 +41,10 @@ const ROWS: &str = "
     ORDER BY u.hour, u.function LIMIT :most";
 
 pub(super) fn mark(tx: &SqliteTransaction<'_>) -> Result<Option<(UsageMark, Vec<OpenCall>)>, ControlError> {
-    let mark = tx.rows("SELECT next, leaf FROM usage_mark", [], |row| {
-        Ok(UsageMark { next: number(row, 0)?, leaf: get(row, 1)? })
+    let mut marks = tx.rows("SELECT origin, next, leaf FROM usage_mark", [], |row| {
+        Ok(UsageMark { origin: get(row, 0)?, next: number(row, 1)?, leaf: get(row, 2)? })
     })?;
-    let Some(mark) = mark.first().copied() else { return Ok(None) };
+    let Some(mark) = marks.pop() else { return Ok(None) };
     let open = tx.rows("SELECT request, record, function FROM usage_open_calls ORDER BY record", [], |row| {
         Ok(OpenCall { request: get(row, 0)?, index: number(row, 1)?, function: id(row, 2, FunctionId::parse)? })
     })?;
@@ -88,8 +88,8 @@ pub(super) fn add(tx: &SqliteTransaction<'_>, step: &UsageStep) -> Result<(), Co
         )?;
     }
     tx.execute(
-        "INSERT OR REPLACE INTO usage_mark (one, next, leaf) VALUES (1, ?1, ?2)",
-        params![signed(step.mark.next)?, step.mark.leaf],
+        "INSERT OR REPLACE INTO usage_mark (one, origin, next, leaf) VALUES (1, ?1, ?2, ?3)",
+        params![step.mark.origin, signed(step.mark.next)?, step.mark.leaf],
     )?;
     Ok(())
 }
