@@ -114,7 +114,8 @@ pub(crate) fn open(vault: &Vault, tenant: &TenantEntry, function: &FunctionEntry
             && !egress.credentials.iter().any(|(name, _)| *name == credential.secret)
         {
             let Some(secret) = function.secrets.iter().find(|secret| secret.name == credential.secret) else {
-                tracing::warn!(function = %function.id, %rule, secret = credential.secret, "an egress rule's secret is not set");
+                let secret = &credential.secret;
+                tracing::warn!(function = %function.id, %rule, secret, "an egress rule's secret is not set");
                 continue;
             };
             let place =

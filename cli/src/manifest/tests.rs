@@ -201,7 +201,10 @@ fn files_are_looked_for_beside_the_manifest() {
 fn egress_rules_are_read_and_refused_at_their_place() {
     let rule = |body: &str| format!("{HEAD}{FUNCTION}secrets = [\"TOKEN\"]\n[[functions.api.egress]]\n{body}\n");
     let manifest = Manifest::parse(
-        &rule("host = \"*.example.com\"\nport = 8443\nmethods = [\"GET\"]\ncredential = { header = \"x-key\", secret = \"API_KEY\" }"),
+        &rule(
+            "host = \"*.example.com\"\nport = 8443\nmethods = [\"GET\"]\n\
+             credential = { header = \"x-key\", secret = \"API_KEY\" }",
+        ),
         &files,
     )
     .unwrap();
