@@ -241,7 +241,7 @@ fn a_bent_manifest_is_taken_or_refused_with_a_place() {
         usize::try_from(state >> 33).unwrap() % bound.max(1)
     };
     let mut refused = 0;
-    for round in 0..3000 {
+    for round in 0..1000 {
         let mut bent: Vec<char> = EVERYTHING.chars().collect();
         for _ in 0..=below(4) {
             let at = below(bent.len());
@@ -260,5 +260,5 @@ fn a_bent_manifest_is_taken_or_refused_with_a_place() {
             refused += 1;
         }
     }
-    assert!(refused > 1000, "only {refused} of 3000 were refused");
+    assert!(refused > 300, "only {refused} of 1000 were refused");
 }

@@ -1,15 +1,19 @@
 //! One pass over a component's bytes, before anything of it is validated, flattened or compiled.
 //!
 //! Owns the refusals of bombs: small inputs that cost much later. Its work is linear in the input, its memory in the
-//! names there are. Must never build what it counts: a few nested definitions can stand for more than there is room for.
+//! names there are. Must never build what it counts: a few nested definitions can stand for more than fits anywhere.
 
 use cofferdam_model::limits::component as limits;
 use wasmtime_environ::wasmparser::{
     BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
-    ComponentTypeRef, Encoding, FunctionBody, Instance, Parser, Payload,
+    ComponentTypeRef, Encoding, FunctionBody, Instance, Operator, Parser, Payload,
 };
 
 use crate::refusal::Refusal;
+
+/// Blocks within each other in one function. The compiler's time grows with the square of it: 50,000 loops within each
+/// other, 200 KiB, take it more than a minute. A long `switch` comes to some hundreds.
+const NESTING: u64 = 5_000;
 
 /// A module or component whose end has not been seen.
 struct Open {
@@ -157,6 +161,17 @@ fn function(body: &FunctionBody<'_>) -> Result<(), Refusal> {
         let (count, _) = group.map_err(invalid)?;
         locals = locals.saturating_add(count.into());
         at_most("locals in one function", locals, limits::LOCALS)?;
+    }
+    let mut nesting = 0_u64;
+    for operator in body.get_operators_reader().map_err(invalid)? {
+        match operator.map_err(invalid)? {
+            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
+                nesting = nesting.saturating_add(1);
+                at_most("blocks within each other", nesting, NESTING)?;
+            }
+            Operator::End => nesting = nesting.saturating_sub(1),
+            _ => {}
+        }
     }
     Ok(())
 }
