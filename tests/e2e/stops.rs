@@ -3,8 +3,9 @@
 use cofferdam_tests::Scene;
 use cofferdam_tests::guests::root;
 
-/// What a stop may take beyond its limit here, where tests run beside each other; benches say what it takes alone.
-const LATE_US: u64 = 250_000;
+/// What a stop may take beyond its limit here, where tests run beside each other: what the supervisor waits for a cell
+/// that does not stop its guest by itself, and as much again. Benches say what it takes alone.
+const LATE_US: u64 = 500_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_will_not_stop_is_gone_shortly_after_its_limit() {
@@ -15,12 +16,12 @@ async fn a_guest_that_will_not_stop_is_gone_shortly_after_its_limit() {
         format!("[functions.{name}]\nsource = {{ path = {guest:?} }}\nlimits = {{ cpu = {cpu:?}, wall = {wall:?} }}\n")
     };
     let app = "manifest = 1\n[app]\nname = \"x\"\ntenant = \"acme\"\n";
-    let manifest = [app.to_owned(), function("cpu", "400ms", "20s"), function("wall", "20s", "700ms")].concat();
+    let manifest = [app.to_owned(), function("cpu", "200ms", "60s"), function("wall", "20s", "700ms")].concat();
     let manifest = scene.site.file("app.toml", &manifest).unwrap();
     scene.node.run(&scene.site, &["apply", &manifest.display().to_string()]).unwrap();
     let mut alice = scene.alice().await.unwrap();
     for (function, code, used, limit_us) in
-        [("cpu", "function_cpu_exhausted", "cpu_us", 400_000), ("wall", "function_wall_exceeded", "wall_us", 700_000)]
+        [("cpu", "function_cpu_exhausted", "cpu_us", 200_000), ("wall", "function_wall_exceeded", "wall_us", 700_000)]
     {
         let answer = alice.get(&format!("/-/invoke/acme/{function}/spin")).await.unwrap();
         assert_eq!(answer.json()["code"], code, "{}", answer.text());
