@@ -182,7 +182,7 @@ fn lines(rows: &[Value]) -> Vec<Vec<String>> {
             }
         }
         let hour = text(row, "hour");
-        let hour = hour.split_once(".000000").map_or(hour.clone(), |(hour, _)| format!("{hour}Z"));
+        let hour = hour.split_once(".000000").map_or_else(|| hour.clone(), |(hour, _)| format!("{hour}Z"));
         let function = Some(text(row, "function")).filter(|name| !name.is_empty());
         lines.push(line(hour, function.unwrap_or_else(|| text(row, "function_id")), row));
     }
@@ -246,7 +246,8 @@ mod tests {
         let model = serde_json::to_value(cofferdam_model::Usage::default()).unwrap();
         let mut names: Vec<_> = model.as_object().unwrap().keys().map(String::as_str).collect();
         let mut ours = USED.to_vec();
-        (names.sort_unstable(), ours.sort_unstable());
+        names.sort_unstable();
+        ours.sort_unstable();
         assert_eq!(ours, names, "every field of `Usage` has a column");
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use cofferdam_audit::Followed;
 use cofferdam_model::reading::hour_of;
-use cofferdam_model::{Action, Ending, FunctionId, Usage};
+use cofferdam_model::{Action, Ending, FunctionId};
 
 use crate::store::{OpenCall, Tally, UsageMark, UsageRow, UsageStep};
 
@@ -94,7 +94,7 @@ impl Count {
             _ => &mut tally.failed,
         };
         *class = class.saturating_add(1);
-        tally.usage = tally.usage.plus(record.usage.unwrap_or(Usage::default()));
+        tally.usage = tally.usage.plus(record.usage.unwrap_or_default());
     }
 
     /// Whether anything was seen since the last step.

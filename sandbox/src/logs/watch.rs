@@ -13,12 +13,15 @@ const OF_ONE: usize = 16;
 const OF_TENANT: usize = 64;
 const IN_ALL: usize = 256;
 
+/// How many wait for each function, and what wakes them.
+type Watched = HashMap<FunctionId, (usize, Arc<Notify>)>;
+
 /// Who waits for what.
 #[derive(Clone, Default)]
-pub(super) struct Watchers(Arc<Mutex<HashMap<FunctionId, (usize, Arc<Notify>)>>>);
+pub(super) struct Watchers(Arc<Mutex<Watched>>);
 
 impl Watchers {
-    fn lock(&self) -> MutexGuard<'_, HashMap<FunctionId, (usize, Arc<Notify>)>> {
+    fn lock(&self) -> MutexGuard<'_, Watched> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
