@@ -130,7 +130,8 @@ impl Cgroup {
             Version::One => self.set(&["memory.limit_in_bytes"], &bytes),
             Version::Two => {
                 // Without these two the bound still holds: what is swapped counts elsewhere, and a cell may die in part.
-                let _ = self.set(&["memory.swap.max"], "0").and(self.set(&["memory.oom.group"], "1"));
+                let _ = self.set(&["memory.swap.max"], "0");
+                let _ = self.set(&["memory.oom.group"], "1");
                 self.set(&["memory.max"], &bytes)
             }
         };

@@ -13,8 +13,11 @@ use cofferdam_model::frame::{self, HEADER_BYTES, Header};
 use cofferdam_model::handover::Handover;
 use cofferdam_model::{FunctionLimits, FunctionSettings, RouteSpec};
 
-/// Every target by its name.
-pub(crate) const TARGETS: &[(&str, fn(&[u8]))] =
+/// A target and its name.
+pub(crate) type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub(crate) const TARGETS: &[Target] =
     &[("frames", frames), ("handover", handover), ("settings", settings), ("route", route), ("upload", upload)];
 
 /// What a cell, or whoever took one over, may send: a header, then a payload of any kind. What decodes encodes again

@@ -112,7 +112,7 @@ async fn theirs(proxy: &ProxyPre<Serving>, rounds: u32) -> f64 {
     let begun = now();
     for round in 0..rounds {
         let mut store = serving_store(proxy.engine(), round);
-        drop(proxy.instantiate_async(&mut store).await.unwrap());
+        proxy.instantiate_async(&mut store).await.unwrap();
         drop(store);
     }
     begun.elapsed().as_secs_f64() * 1e6 / f64::from(rounds)
@@ -125,7 +125,7 @@ async fn ours(loaded: &engine::Loaded, source: &Source, limits: &Arc<FunctionLim
         let mut store = call::store(loaded.proxy.engine(), source, state.clone());
         let mut made = pin!(loaded.proxy.instantiate_async(&mut store));
         let made = poll_fn(|cx| loaded.ticker.awake(|| state.meter.measure(|| made.as_mut().poll(cx))));
-        drop(made.await.unwrap());
+        made.await.unwrap();
     }
     begun.elapsed().as_secs_f64() * 1e6 / f64::from(rounds)
 }
