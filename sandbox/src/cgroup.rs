@@ -129,7 +129,7 @@ impl Cgroup {
         let done = match self.version {
             Version::One => self.set(&["memory.limit_in_bytes"], &bytes),
             Version::Two => {
-                // Without these two the bound still holds: what is swapped counts elsewhere, and a cell may die in part.
+                // Without these two the bound holds too: what is swapped counts elsewhere, a cell may die in part.
                 let _ = self.set(&["memory.swap.max"], "0");
                 let _ = self.set(&["memory.oom.group"], "1");
                 self.set(&["memory.max"], &bytes)
@@ -262,10 +262,12 @@ fn make(dir: &Path) -> Result<(), String> {
 }
 
 /// Takes away what nodes that were killed left. A group with a process in it cannot be removed, nor one with others
-/// below it.
+/// below it; what a node made that still lives is left alone.
 fn sweep(dir: &Path) {
+    let lives = |name: &str| name.parse::<u32>().is_ok_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
     for old in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if old.file_name().to_string_lossy().starts_with(OURS) {
+        let name = old.file_name();
+        if name.to_string_lossy().strip_prefix(OURS).is_some_and(|pid| !lives(pid)) {
             for cell in fs::read_dir(old.path()).into_iter().flatten().flatten() {
                 let _ = fs::remove_dir(cell.path());
             }

@@ -1,7 +1,7 @@
 //! Who the process is: an ordinary user without groups, that can neither be raised, dumped nor traced.
 //!
-//! Owns ids (one of its own for each process that root starts), umask, session, no_new_privs and the dumpable flag. Must never give an id up before what needs it is
-//! done (see the order in `confine`).
+//! Owns ids (one of its own for each process that root starts), umask, session, no_new_privs and the dumpable flag.
+//! Must never give an id up before what needs it is done (see the order in `confine`).
 
 use rustix::process::{DumpableBehavior, Gid, Uid};
 

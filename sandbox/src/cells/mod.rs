@@ -366,7 +366,7 @@ fn report(cell: &Cell, function: &FunctionId, why: Closed, words: &str) {
     let (id, cause) = (&cell.id, cell.ended(why).as_str());
     match why {
         Closed::Violated(call, violation) => {
-            tracing::error!(cell = %id, %function, cause, call, %violation, words, "cell broke the protocol and was killed");
+            tracing::error!(cell = %id, %function, cause, call, %violation, words, "cell broke the protocol, killed");
         }
         Closed::Expired(call) => {
             tracing::warn!(cell = %id, %function, cause, call, words, "cell did not end a call in time and was killed");
