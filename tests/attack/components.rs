@@ -10,7 +10,7 @@ fn deploy(scene: &Scene, component: &str) -> Result<(), String> {
     let path = guests::hostile(component).display().to_string();
     let manifest = format!(
         "manifest = 1\n[app]\nname = \"one\"\ntenant = \"acme\"\n[functions.guest]\nsource = {{ path = {path:?} }}\n\
-         limits = {{ memory = \"64MiB\", cpu = \"300ms\", wall = \"3s\" }}\n\
+         limits = {{ memory = \"64MiB\", cpu = \"100ms\", wall = \"20s\" }}\n\
          [[routes]]\nhost = \"localhost\"\npath = \"/guest\"\nfunction = \"guest\"\n"
     );
     let file = scene.site.file("app.toml", &manifest).unwrap().display().to_string();

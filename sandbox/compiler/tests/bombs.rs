@@ -210,11 +210,11 @@ mod bombs {
                 "values carried around loops",
                 format!(
                     "(core module (func (local {}) {} {}))",
-                    repeated(1000, "i64 "),
-                    (0..1000)
+                    repeated(200, "i64 "),
+                    (0..200)
                         .map(|n| format!("loop local.get {n} i64.const 1 i64.add local.set {n} "))
                         .collect::<String>(),
-                    repeated(1000, "i32.const 0 br_if 0 end ")
+                    repeated(200, "i32.const 0 br_if 0 end ")
                 ),
             ),
         ] {

@@ -227,7 +227,7 @@ fn coarse(answer: &Answer) -> bool {
     numbers.len() == 4 && numbers.iter().all(|number| *number >= 1_000_000 && number % 1_000_000 == 0)
 }
 
-/// Who calls, as the platform says it; no credential and nothing the caller forged (see `FORGED`).
+/// Who calls, as the platform says it; not the credential the caller sent, nor anything of its connection.
 fn own_fields(answer: &Answer) -> bool {
     let text = answer.text();
     let forged = ["authorization", "x-cofferdam-admin", "cofferdam-internal", "connection", "te", "upgrade", "host"];
