@@ -84,7 +84,10 @@ impl Node {
 
     /// Starts a node with further arguments.
     pub fn start_with(site: &Site, arguments: &[&str]) -> Result<Self, Broken> {
-        let mut child = Command::new(binary("cofferdam"))
+        // In a session of its own, so that the kernel shares the processors between the node and its callers as between
+        // programs that have nothing to do with each other.
+        let mut child = Command::new("setsid")
+            .arg(binary("cofferdam"))
             .args(["serve", "--json", "--listen", "127.0.0.1:0", "--data"])
             .arg(site.data())
             .args(arguments)
