@@ -63,6 +63,8 @@ pub(crate) fn run(args: &ServeArgs, data: &Path, json: bool) -> Result<(), Failu
         config.listen.addresses.clone_from(&args.listen);
     }
     undumpable();
+    // Before the first thread, so that all of them do: no tenant's computing may hold up another tenant's answer here.
+    cofferdam_jail::answer_promptly();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = config.threads {
         builder.worker_threads(threads);

@@ -64,10 +64,11 @@ impl Spawn for Program {
     }
 }
 
-/// A command that inherits nothing: no environment, no directory, no terminal signals.
+/// A command that inherits nothing: no environment, no directory. What it starts leaves the terminal's session by itself,
+/// which the leader of a process group could not.
 pub(crate) fn bare(path: &Path) -> Command {
     let mut command = Command::new::<&OsStr>(path.as_ref());
-    command.env_clear().current_dir("/").process_group(0).kill_on_drop(true);
+    command.env_clear().current_dir("/").kill_on_drop(true);
     command
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 
 use crate::error::JailError;
 use crate::report::{LayerName, Report, State};
-use crate::{capabilities, guardian, identity, landlock, limits, namespaces, root, seccomp, sys};
+use crate::{capabilities, guardian, identity, landlock, limits, namespaces, priority, root, seccomp, sys};
 
 /// What the process is going to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,8 @@ pub(crate) fn confine_by(plan: &Plan<'_>) -> Result<Report, JailError> {
     sys::close_all_but(plan.keep).map_err(JailError::Descriptors)?;
     report.on(LayerName::Descriptors, format_args!("0, 1, 2 and {} more", plan.keep.len()));
     identity::clear_umask();
-    identity::leave_session();
+    let own_session = identity::leave_session();
+    priority::step_back(plan.role, own_session);
 
     // Root makes its namespaces while it still may, so that they are owned by the host and even a regained
     // capability would not reach them; an ordinary user needs a user namespace first to make any.

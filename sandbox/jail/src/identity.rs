@@ -18,10 +18,11 @@ pub(crate) fn clear_umask() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
 }
 
-/// Away from the terminal's signals and from the terminal: whoever drains the node decides when cells end.
-pub(crate) fn leave_session() {
-    // Refused to the leader of a process group, which the terminal cannot reach either.
-    let _ = rustix::process::setsid();
+/// Away from the terminal's signals and from the terminal: whoever drains the node decides when cells end. Says whether
+/// it has a session of its own now: it is refused to the leader of a process group, which the terminal cannot reach
+/// either.
+pub(crate) fn leave_session() -> bool {
+    rustix::process::setsid().is_ok()
 }
 
 pub(crate) fn is_root() -> bool {

@@ -19,6 +19,7 @@ mod identity;
 mod landlock;
 mod limits;
 mod namespaces;
+mod priority;
 mod probe;
 mod report;
 mod root;
@@ -28,6 +29,7 @@ mod syscalls;
 
 pub use confine::{Role, confine};
 pub use error::JailError;
+pub use priority::answer_promptly;
 pub use probe::probe;
 pub use report::{HostCheck, Layer, LayerName, Report, State};
 pub use seccomp::seal;

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use rustix::thread::UnshareFlags;
 
@@ -93,6 +94,30 @@ pub(crate) fn die_by(signal: i32) -> ! {
     // SAFETY: takes an integer only.
     unsafe { libc::raise(signal) };
     exit_now(128_i32.saturating_add(signal))
+}
+
+/// The kernel's `struct sched_attr`, as of its first version.
+#[repr(C)]
+struct SchedAttr {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+}
+
+/// Asks for a slice of the processor of this length, for this thread and those it starts; none is the kernel's own.
+pub(crate) fn set_slice(slice: Duration) -> io::Result<()> {
+    let nice = rustix::process::getpriority_process(None)?;
+    let runtime = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
+    let size = u32::try_from(size_of::<SchedAttr>()).unwrap_or_default();
+    let attr = SchedAttr { size, policy: 0, flags: 0, nice, priority: 0, runtime, deadline: 0, period: 0 };
+    // SAFETY: the structure outlives the call, says its own size, and is only read.
+    let set = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+    if set == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// A raw system call, for tests that try what the jail forbids.

@@ -360,6 +360,24 @@ fn a_jailed_process_and_its_guardian_are_out_of_the_terminals_reach() {
 }
 
 #[test]
+fn a_jailed_process_waits_for_the_rest_of_the_host_and_takes_short_turns() {
+    let mut victim = Victim::start(Role::Worker, &[], "spin");
+    victim.await_act();
+    let shown = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", victim.pid.as_raw_nonzero()));
+    // Where sessions are not scheduled as groups there is nothing to see, nor anything to yield.
+    if let Ok(group) = shown("autogroup") {
+        assert!(group.trim_end().ends_with("nice 19"), "{group}");
+    }
+    if let Some(slice) =
+        shown("sched").ok().and_then(|all| all.lines().find(|line| line.contains("slice")).map(str::to_owned))
+    {
+        assert!(slice.trim_end().ends_with(" 100000"), "{slice}");
+    }
+    rustix::process::kill_process(victim.pid, Signal::KILL).unwrap();
+    victim.wait();
+}
+
+#[test]
 fn a_jailed_process_dies_with_its_guardian() {
     let mut victim = Victim::start(Role::Worker, &[], "spin");
     victim.await_act();
