@@ -66,7 +66,7 @@ pub struct FunctionEntry {
     pub settings: Arc<FunctionSettings>,
     /// Its limits, each under the installation's ceiling.
     pub limits: Arc<FunctionLimits>,
-    /// Counts changes of settings, secrets and version: cells of an earlier generation are recycled.
+    /// Counts changes of settings, the tenant's too, secrets and version: cells of an earlier one are recycled.
     pub generation: u64,
     /// The version calls are given to; none until one is published.
     pub current: Option<VersionEntry>,

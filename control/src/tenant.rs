@@ -67,6 +67,12 @@ impl Change<'_> {
             check_limits(limits)?;
         }
         self.tx.put_tenant_settings(tenant, settings)?;
+        // What a tenant may reach is part of what each of its cells was filled with. A cell being started right now,
+        // or for a call with an older picture, must not serve whoever comes after: it is of another generation.
+        for (mut function, _) in state.functions {
+            function.generation += 1;
+            self.tx.put_function(&function)?;
+        }
         let answer = json!({ "id": tenant, "name": state.tenant.name, "settings": settings });
         Ok((tenant.clone(), answer))
     }

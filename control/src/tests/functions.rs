@@ -85,6 +85,24 @@ fn same_settings_again_change_nothing_and_others_raise_the_generation() {
 }
 
 #[test]
+fn settings_of_a_tenant_raise_the_generation_of_its_functions_and_of_nobody_elses() {
+    let world = World::new();
+    let (tenant, key) = world.tenant("acme");
+    let (other, other_key) = world.tenant("globex");
+    for name in ["one", "two"] {
+        world.function(&tenant, &key, name, FunctionSettings::default());
+    }
+    world.function(&other, &other_key, "one", FunctionSettings::default());
+    let put = Manage::PutTenantSettings { tenant: tenant.clone(), settings: Default::default() };
+    world.operate(put).unwrap();
+    for control in [&world.control, &world.reopen()] {
+        let snapshot = control.snapshot();
+        let of = |tenant, name| snapshot.function(tenant, name).unwrap().generation;
+        assert_eq!((of(&tenant, "one"), of(&tenant, "two"), of(&other, "one")), (2, 2, 1));
+    }
+}
+
+#[test]
 fn same_component_and_settings_are_the_same_version() {
     let world = World::new();
     let (tenant, key) = world.tenant("acme");

@@ -7,130 +7,22 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use cofferdam_model::{Digest, FunctionId, FunctionLimits, Recycle, VersionId};
+use cofferdam_model::{FunctionId, FunctionLimits, VersionId};
 use tokio::sync::oneshot;
 
 use super::lease::Seat;
+use super::member::{Key, Member, Spec};
 use super::tenant::Tenant;
 use super::{Cause, Cell, Pool, Refusal};
-use crate::config::Deployment;
 use crate::error::SandboxError;
 
 /// Calls under way in every cell of a version above which another cell is started, while the limit allows.
 const SPREAD_AT: u32 = 4;
-/// After a guest was stopped by force its cell goes at once, but not more often than this.
-const SOILED_EVERY: Duration = Duration::from_secs(1);
+/// A cell goes at once after a guest in it was stopped by force, or when it is used up, but not more often than this:
+/// neither traps nor small limits may be a way to keep the node busy starting processes.
+const SPENT_EVERY: Duration = Duration::from_secs(1);
 /// Wait after a first failed start; doubles up to the second value.
 const TROUBLE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-
-/// What a cell must be for a call: version and generation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
-    pub(super) version: VersionId,
-    pub(super) generation: u64,
-}
-
-/// Everything needed to make such a cell.
-pub(super) struct Spec {
-    pub(super) key: Key,
-    pub(super) component: Digest,
-    pub(super) limits: Arc<FunctionLimits>,
-    pub(super) deployment: Deployment,
-}
-
-impl Spec {
-    /// Calls one cell takes at once.
-    pub(super) fn share(&self) -> u32 {
-        self.limits.concurrency.div_ceil(self.limits.cells.max(1)).max(1)
-    }
-}
-
-/// A cell of the function.
-pub(super) struct Member {
-    pub(super) cell: Arc<Cell>,
-    pub(super) spec: Arc<Spec>,
-    pub(super) load: u32,
-    pub(super) served: u64,
-    pub(super) born: Duration,
-    pub(super) lifetime: Duration,
-    pub(super) quiet_since: Duration,
-    pub(super) soiled: bool,
-    /// Memory it held when last looked at, in bytes.
-    pub(super) resident: u64,
-    /// Calls it had taken by then.
-    pub(super) weighed: u64,
-    /// Goes as soon as another one is there in its place.
-    pub(super) leaving: bool,
-    /// Takes no more calls, and goes with the last it has.
-    pub(super) draining: bool,
-}
-
-/// What age and use ask of a cell.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Stay,
-    Replace(Cause),
-    Drain(Cause),
-}
-
-/// Memory of a cell beside what its guests may hold: its own code, stacks and buffers.
-const OVERHEAD: u64 = 64 * 1024 * 1024;
-
-impl Member {
-    pub(super) fn verdict(&self, now: Duration, newest: u64) -> Verdict {
-        let recycle: &Recycle = &self.spec.deployment.recycle;
-        let quiet = now.saturating_sub(self.quiet_since);
-        if self.spec.key.generation < newest {
-            return Verdict::Drain(Cause::Changed);
-        }
-        if self.soiled {
-            return Verdict::Drain(Cause::Trap);
-        }
-        if self.load == 0 && quiet >= Duration::from_secs(recycle.idle_seconds) {
-            return Verdict::Drain(Cause::Idle);
-        }
-        let cause = if self.served >= recycle.after_calls.max(1) {
-            Cause::Count
-        } else if now.saturating_sub(self.born) >= self.lifetime {
-            Cause::Age
-        } else if self.resident > self.heaviest() {
-            Cause::Memory
-        } else {
-            return Verdict::Stay;
-        };
-        // A busy function should not have to wait for its next cell; a quiet one does not need it.
-        if self.load == 0 && quiet >= Duration::from_secs(1) { Verdict::Drain(cause) } else { Verdict::Replace(cause) }
-    }
-
-    /// Bytes a cell may hold between calls. Where nobody said: twice what a call may use, and what it is made of.
-    fn heaviest(&self) -> u64 {
-        match self.spec.deployment.recycle.memory_bytes {
-            0 => self.spec.limits.memory_bytes.saturating_mul(2).saturating_add(OVERHEAD),
-            bytes => bytes,
-        }
-    }
-
-    /// Takes no more calls.
-    fn drain(&mut self, cause: Cause) {
-        self.cell.mark(cause);
-        self.draining = true;
-    }
-
-    /// Whether another cell is to be ordered in its place.
-    fn carry_out(&mut self, verdict: &Verdict) -> bool {
-        match verdict {
-            Verdict::Stay => false,
-            Verdict::Drain(cause) => {
-                self.drain(*cause);
-                false
-            }
-            Verdict::Replace(cause) => {
-                self.cell.mark(*cause);
-                !self.draining && !std::mem::replace(&mut self.leaving, true)
-            }
-        }
-    }
-}
 
 pub(super) type Granted = Result<Seat, Refusal>;
 
@@ -156,7 +48,11 @@ pub(super) struct State {
     pub(super) newest: u64,
     /// There was no room for a cell that would only have been good to have; for a moment none is ordered.
     crowded: bool,
-    soiled_at: Option<Duration>,
+    /// When a cell last went for what calls did in it.
+    spent_at: Option<Duration>,
+    /// How often all cells were told to go, and why the last time.
+    era: u64,
+    retired: Option<Cause>,
     trouble: Option<Trouble>,
 }
 
@@ -212,8 +108,8 @@ impl Group {
                 member.quiet_since = now;
                 member.soiled |= soiled;
             }
-            if soiled && state.soiled_at.is_none_or(|at| now.saturating_sub(at) >= SOILED_EVERY) {
-                state.soiled_at = Some(now);
+            if soiled && state.may_spend(now) {
+                state.spent_at = Some(now);
                 state.drain(Cause::Trap, |member| member.soiled);
             }
             state.review(cell, now, todo);
@@ -225,11 +121,13 @@ impl Group {
         }
     }
 
-    /// Has every cell finish what it has and go; gives how many were told.
+    /// Has every cell finish what it has and go; gives how many were told. One that is being started may have been
+    /// filled with what was true before: it serves those who wait for it already, and goes then.
     pub(super) fn retire(self: &Arc<Self>, cause: Cause) -> usize {
         let mut told = 0;
         self.change(|state, todo| {
             told = state.drain(cause, |_| true);
+            (state.era, state.retired) = (state.era.saturating_add(1), Some(cause));
             state.collect(todo);
         });
         told
@@ -251,14 +149,47 @@ impl State {
         self.members.iter_mut().find(|member| Arc::ptr_eq(&member.cell, cell))
     }
 
+    /// What a cell must be for a call that comes now.
+    pub(super) fn era(&self) -> u64 {
+        self.era
+    }
+
+    /// Whether a cell may go for what calls did in it.
+    fn may_spend(&self, now: Duration) -> bool {
+        self.spent_at.is_none_or(|at| now.saturating_sub(at) >= SPENT_EVERY)
+    }
+
+    /// Judges a cell. One that is used up serves on as long as the last such one went less than a moment ago.
+    fn judge(&mut self, at: usize, now: Duration) -> Option<Arc<Spec>> {
+        let (newest, may_spend) = (self.newest, self.may_spend(now));
+        let member = self.members.get_mut(at)?;
+        let verdict = member.verdict(now, newest);
+        if verdict.is_of_use() && !member.leaving && !member.draining {
+            if !may_spend {
+                return None;
+            }
+            self.spent_at = Some(now);
+        }
+        member.carry_out(&verdict).then(|| member.spec.clone())
+    }
+
+    /// Has the cells go that were asked for before all were told to, or before the newest generation: what they were
+    /// filled with may hold no more. To be called when those who waited for them have their seats.
+    pub(super) fn outdate(&mut self) {
+        let (era, newest) = (self.era, self.newest);
+        self.drain(Cause::Changed, |member| member.spec.key.generation < newest);
+        self.drain(self.retired.unwrap_or(Cause::Changed), |member| member.spec.key.era < era);
+    }
+
     /// The least busy cell for a call, with a seat in it.
-    pub(super) fn seat(&mut self, group: &Arc<Group>, version: &VersionId, generation: u64) -> Option<Seat> {
+    pub(super) fn seat(&mut self, group: &Arc<Group>, version: &VersionId, generation: u64, era: u64) -> Option<Seat> {
         let member = self
             .members
             .iter_mut()
             .filter(|member| {
                 let key = &member.spec.key;
                 key.generation == generation
+                    && key.era == era
                     && !member.draining
                     && member.load < member.spec.share()
                     && key.version == *version
@@ -306,7 +237,7 @@ impl State {
                 continue;
             }
             let key = &waiter.spec.key;
-            match self.seat(group, &key.version, key.generation) {
+            match self.seat(group, &key.version, key.generation, key.era) {
                 None => left.push_back(waiter),
                 Some(seat) => {
                     if let Err(Ok(seat)) = waiter.granted.send(Ok(seat)) {
@@ -362,33 +293,23 @@ impl State {
 
     /// Judges one cell, right after a call of it.
     pub(super) fn review(&mut self, cell: &Arc<Cell>, now: Duration, todo: &mut Todo) {
-        let newest = self.newest;
-        let Some(member) = self.member(cell) else { return };
-        // A soiled cell that is not draining yet waits for the next round: traps must not be a way to keep the node
-        // busy starting processes.
-        if !member.soiled {
-            let verdict = member.verdict(now, newest);
-            if member.carry_out(&verdict) {
-                let spec = member.spec.clone();
-                self.order(&spec, todo);
-            }
+        let Some(at) = self.members.iter().position(|member| Arc::ptr_eq(&member.cell, cell)) else { return };
+        // A soiled cell that is not draining yet waits for the next round.
+        if self.members.get(at).is_some_and(|member| !member.soiled)
+            && let Some(spec) = self.judge(at, now)
+        {
+            self.order(&spec, todo);
         }
         self.collect(todo);
     }
 
     /// Judges every cell.
     pub(super) fn review_all(&mut self, now: Duration, todo: &mut Todo) {
-        let newest = self.newest;
         self.crowded = false;
-        let mut replace = Vec::new();
-        for member in &mut self.members {
-            let verdict = member.verdict(now, newest);
-            if member.carry_out(&verdict) {
-                replace.push(member.spec.clone());
+        for at in 0..self.members.len() {
+            if let Some(spec) = self.judge(at, now) {
+                self.order(&spec, todo);
             }
-        }
-        for spec in replace {
-            self.order(&spec, todo);
         }
         self.collect(todo);
     }
@@ -407,7 +328,7 @@ impl State {
     /// A cell started. Those it was to replace go.
     pub(super) fn admit(&mut self, member: Member) {
         self.started(&member.spec.key);
-        if self.trouble.as_ref().is_some_and(|trouble| trouble.key == member.spec.key) {
+        if self.trouble.as_ref().is_some_and(|trouble| trouble.key.is_alike(&member.spec.key)) {
             self.trouble = None;
         }
         let key = member.spec.key.clone();
@@ -438,7 +359,7 @@ impl State {
                 member.leaving = false;
             }
             let times = match &self.trouble {
-                Some(trouble) if trouble.key == *key => trouble.times.saturating_add(1),
+                Some(trouble) if trouble.key.is_alike(key) => trouble.times.saturating_add(1),
                 _ => 0,
             };
             let pause = TROUBLE.0.saturating_mul(2u32.saturating_pow(times)).min(TROUBLE.1);

@@ -7,6 +7,7 @@ mod cause;
 mod census;
 mod group;
 mod lease;
+mod member;
 mod place;
 mod room;
 mod share;
@@ -38,9 +39,10 @@ use crate::logs::Logs;
 pub use cause::Cause;
 use cause::Tally;
 pub use census::{CellInfo, Gauges};
-use group::{Group, Spec, Waiter};
+use group::{Group, Waiter};
 pub(crate) use lease::Lease;
 use lease::Ticket;
+use member::{Key, Spec};
 pub(crate) use place::{Place, Places};
 pub(crate) use share::{Share, Shares};
 use tenant::{Queued, Tenant};
@@ -150,9 +152,9 @@ impl<'a> Want<'a> {
         }
     }
 
-    fn spec(&self) -> Arc<Spec> {
+    fn spec(&self, era: u64) -> Arc<Spec> {
         Arc::new(Spec {
-            key: group::Key { version: self.version.clone(), generation: self.deployment.generation },
+            key: Key { version: self.version.clone(), generation: self.deployment.generation, era },
             component: self.component,
             limits: self.limits.clone(),
             deployment: self.deployment.clone(),
@@ -268,12 +270,13 @@ impl Pool {
             state.drain(Cause::Changed, |member| member.spec.key.generation < generation);
             state.collect(todo);
         }
-        let seat = state.seat(group, want.version, generation);
+        let era = state.era();
+        let seat = state.seat(group, want.version, generation, era);
         let troubled = state.troubled(want.version, generation, self.parts.clock.monotonic());
         if let Some(seat) = seat {
             // One look at the least busy cell tells whether the others are worth one.
             if troubled.is_none() && state.is_busy(want.limits) {
-                let spec = want.spec();
+                let spec = want.spec(era);
                 if state.needs_more(&spec.key, spec.share(), &spec.limits) {
                     state.order(&spec, todo);
                 }
@@ -289,7 +292,7 @@ impl Pool {
         }
         let queued = group.tenant.queue(want.deployment.tenant.queued_calls).ok_or(Refusal::Overloaded)?;
         let (granted, wait) = oneshot::channel();
-        let spec = want.spec();
+        let spec = want.spec(era);
         state.waiting.push_back(Waiter { spec: spec.clone(), granted });
         if state.needs_more(&spec.key, spec.share(), &spec.limits) {
             state.order(&spec, todo);

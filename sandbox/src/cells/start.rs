@@ -11,7 +11,8 @@ use cofferdam_model::handover::Handover;
 use cofferdam_model::{CellId, FunctionLimits};
 use zeroize::Zeroizing;
 
-use super::group::{Group, Member, Spec};
+use super::group::Group;
+use super::member::{Member, Spec};
 use super::share::Claim;
 use super::{Cell, Place, Pool, Share, reaches, tend};
 use crate::cell::Blank;
@@ -45,6 +46,8 @@ impl Drop for Order {
                 state.admit(member);
                 state.collect(todo);
                 state.serve(&self.group, todo);
+                state.outdate();
+                state.collect(todo);
             }),
             Ok(None) => {}
             Err(error) => {

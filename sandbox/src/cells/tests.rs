@@ -5,7 +5,7 @@ use cofferdam_model::{Ending, Recycle};
 mod recycling;
 mod tenants;
 
-use super::group::{Member, Verdict};
+use super::member::{Member, Verdict};
 use super::*;
 use crate::testing::{Load, Rig, Script, deployment, limits, operation, until};
 
