@@ -163,6 +163,31 @@ fn what_policies_refused_is_no_call_and_what_a_limit_refused_is() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_for_one_record_does_not_make_all_sums_look_old() {
+    let world = World::new();
+    let (tenant, key) = world.tenant("acme");
+    let function = world.function(&tenant, &key, "one", FunctionSettings::default());
+    world.answer(&function, Ending::Answered, 1);
+    world.clock.advance(Duration::from_secs(500 * 24 * 3600));
+    world.answer(&function, Ending::Answered, 20);
+    let hours = |control: &Control| {
+        let sums = world.sums(control, &tenant);
+        sums.as_array().unwrap().iter().map(|row| row["usage"]["cpu_us"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    // By a clock that is right, the later record is of a time to come.
+    let (config, right) = (ControlConfig::in_dir(&world.data()), Arc::new(ManualClock::at(NOW)));
+    let control = Control::open(config, world.authorizer.clone(), right, world.random.clone()).unwrap();
+    let control = Arc::new(control);
+    Meter::new(control.clone(), world.log.clone()).catch_up(10).unwrap();
+    assert_eq!(hours(&control), [1, 20]);
+    // Once that time has come, what is older than 400 days goes.
+    let control = Arc::new(world.reopen());
+    world.answer(&function, Ending::Answered, 300);
+    Meter::new(control.clone(), world.log.clone()).catch_up(10).unwrap();
+    assert_eq!(hours(&control), [320]);
+}
+
+#[test]
 fn a_step_that_fails_is_done_again_and_counts_once() {
     let world = World::new();
     let (tenant, key) = world.tenant("acme");

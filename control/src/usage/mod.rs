@@ -9,7 +9,7 @@ mod count;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cofferdam_audit::{AuditError, Follower, Log};
-use cofferdam_model::reading::hour_begins;
+use cofferdam_model::reading::{hour_begins, hour_of};
 use cofferdam_model::{TenantId, UsageCursor, UsageRange};
 use serde_json::{Value, json};
 
@@ -101,7 +101,9 @@ impl Meter {
         if let (Some(leaf), true) = (follower.leaf(), count.is_stepped()) {
             let origin = self.log.origin().to_owned();
             let step = count.step(UsageMark { origin, next: follower.next(), leaf });
+            // A record stamped by a clock that was ahead must not make everything else look old.
             let newest = step.rows.iter().map(|row| row.hour).max().unwrap_or(0);
+            let newest = newest.min(hour_of(self.control.clock.now()));
             self.control.transact(|tx| {
                 if let Some(Anew { sums }) = anew {
                     tx.count_anew(*sums)?;
