@@ -188,6 +188,20 @@ impl EgressCeiling {
             port && rule.host.matches(host) && (tls || rule.plain) && has(&rule.methods, method)
         })
     }
+
+    /// All of it on one line, for the log: the networks first, as they open most, then how many rules there are, so
+    /// that a line which had to be cut shows that it was.
+    pub(crate) fn detail(&self) -> String {
+        let rule = |rule: &CeilingRule| {
+            let ports: Vec<String> = rule.ports.iter().map(u16::to_string).collect();
+            let ports = if ports.is_empty() { https().to_string() } else { ports.join("+") };
+            let methods = if rule.methods.is_empty() { "all".to_owned() } else { rule.methods.join("+") };
+            let plain = if rule.plain { "/plain" } else { "" };
+            format!("{}:{ports}/{methods}{plain}", rule.host.as_str())
+        };
+        let rules: Vec<String> = self.rules.iter().map(rule).collect();
+        format!("networks=[{}] rules={} [{}]", self.networks.join(" "), rules.len(), rules.join(" "))
+    }
 }
 
 names! {
@@ -317,6 +331,25 @@ mod tests {
         assert!(!rule.allows("api.example.com", 443, "POST", true));
         assert!(!rule.allows("api.example.com", 443, "GET", false));
         assert_eq!(rule.to_string(), "https://api.example.com:443");
+    }
+
+    #[test]
+    fn what_an_operator_opens_for_a_tenant_is_told_in_full() {
+        use crate::{Manage, Operation, TenantSettings};
+        let told = |egress| {
+            let tenant = crate::id::platform_tenant();
+            let settings = TenantSettings { limits: None, egress };
+            Manage::PutTenantSettings { tenant, settings }.detail().unwrap()
+        };
+        let ceiling = r#"{"networks": ["10.0.0.0/8", "fd00::/8"], "rules": [
+            {"host": "*.example.com"}, {"host": "db.test", "ports": [80, 8080], "methods": ["GET", "PUT"], "plain": true}
+        ]}"#;
+        let opened = told(Some(serde_json::from_str(ceiling).unwrap()));
+        let all = "limits=default networks=[10.0.0.0/8 fd00::/8] rules=2 \
+                   [*.example.com:443/all db.test:80+8080/GET+PUT/plain]";
+        assert!(opened.ends_with(all), "{opened}");
+        assert!(told(None).ends_with(" egress=default"));
+        assert!(told(Some(EgressCeiling::default())).ends_with(" networks=[] rules=0 []"));
     }
 
     #[test]

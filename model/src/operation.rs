@@ -4,6 +4,7 @@
 //! wraps the very value in a permit, so what was allowed is what is done. Must never gain a catch-all variant.
 
 use crate::digest::Digest;
+use crate::egress::EgressCeiling;
 use crate::facts::Level;
 use crate::function::FunctionSettings;
 use crate::id::{FunctionId, KeyId, RouteId, TenantId, VersionId, platform_tenant};
@@ -449,11 +450,12 @@ impl Operation for Manage {
         match self {
             Self::CreateTenant { name } => Some(format!("name={name}")),
             Self::PutTenantSettings { tenant, settings } => {
-                // Numbers, host patterns and networks: nothing that could not be written in full, but for its length.
-                let rules = settings.egress.as_ref().map_or(0, |egress| egress.rules.len());
+                // What an operator opened is told in full; only the record itself cuts what is too long for it.
+                let egress =
+                    settings.egress.as_ref().map_or_else(|| "egress=default".to_owned(), EgressCeiling::detail);
                 let limits =
                     settings.limits.as_ref().map_or_else(|| "default".to_owned(), |limits| format!("{limits:?}"));
-                Some(format!("tenant={tenant} egress_rules={rules} limits={limits}"))
+                Some(format!("tenant={tenant} limits={limits} {egress}"))
             }
             Self::PutMember { subject, roles, .. } => Some(format!("subject={subject} roles={}", roles.join(","))),
             Self::RemoveMember { subject, .. } => Some(format!("subject={subject}")),
