@@ -50,6 +50,21 @@ pub(crate) struct Compiled {
     pub(crate) code: Bytes,
 }
 
+/// Why there is no machine code.
+#[derive(Debug)]
+pub(crate) struct NotCompiled {
+    /// What the caller is told.
+    pub(crate) error: SandboxError,
+    /// Whether it would be so every time. What a limit on time or memory ended may only have met a busy host.
+    pub(crate) lasting: bool,
+}
+
+impl From<SandboxError> for NotCompiled {
+    fn from(error: SandboxError) -> Self {
+        Self { error, lasting: false }
+    }
+}
+
 /// What the compiler says of machine code. It says more than is of use here.
 #[derive(Debug, Deserialize)]
 pub(crate) struct About {
@@ -72,7 +87,7 @@ struct Refusal {
 
 impl Compiler {
     /// Compiles a component.
-    pub(crate) async fn run(&self, component: &[u8]) -> Result<Compiled, SandboxError> {
+    pub(crate) async fn run(&self, component: &[u8]) -> Result<Compiled, NotCompiled> {
         let program = |source| SandboxError::Program { path: self.path.clone(), source };
         let mut child = bare(&self.path)
             .stdin(Stdio::piped())
@@ -88,8 +103,10 @@ impl Compiler {
         }
         match done {
             Ok(Ok((status, out, words))) => self.judge(status, out, &words),
-            Ok(Err(source)) => Err(SandboxError::Compiler { reason: "its pipes broke".into(), source: Some(source) }),
-            Err(_) => Err(too_costly(format!("it takes longer than {} s to compile", self.within.as_secs()))),
+            Ok(Err(source)) => {
+                Err(SandboxError::Compiler { reason: "its pipes broke".into(), source: Some(source) }.into())
+            }
+            Err(_) => Err(too_costly(format!("it takes longer than {} s to compile", self.within.as_secs())).into()),
         }
     }
 
@@ -117,28 +134,29 @@ impl Compiler {
         Ok((child.wait().await?, out, words))
     }
 
-    fn judge(&self, status: ExitStatus, out: Vec<u8>, words: &str) -> Result<Compiled, SandboxError> {
+    fn judge(&self, status: ExitStatus, out: Vec<u8>, words: &str) -> Result<Compiled, NotCompiled> {
         let failed = |reason: &str| {
             let reason = if words.is_empty() { reason.to_owned() } else { format!("{reason}; it wrote `{words}`") };
-            Err(SandboxError::Compiler { reason, source: None })
+            Err(SandboxError::Compiler { reason, source: None }.into())
         };
         match status.code() {
             Some(0) => {}
             Some(code) => return failed(&format!("it exited with {code}")),
-            // Its limits on time and memory end it by signal, and only a component can make it reach them.
-            None => return Err(too_costly("it takes more time or memory to compile than allowed".into())),
+            // Its limits on time and memory end it by signal, as does a host that is short of memory.
+            None => return Err(too_costly("it takes more time or memory to compile than allowed".into()).into()),
         }
         match decode(out) {
             Some(Reply::Compiled(compiled))
                 if u64::try_from(compiled.code.len()).is_ok_and(|length| length > self.most) =>
             {
-                Err(too_costly(format!("it compiles to more than {} bytes", self.most)))
+                let error = too_costly(format!("it compiles to more than {} bytes", self.most));
+                Err(NotCompiled { error, lasting: true })
             }
             Some(Reply::Compiled(compiled)) if !reaches(compiled.about.isolation, self.required) => {
-                Err(SandboxError::Isolation { reached: compiled.about.isolation, required: self.required })
+                Err(SandboxError::Isolation { reached: compiled.about.isolation, required: self.required }.into())
             }
             Some(Reply::Compiled(compiled)) => Ok(compiled),
-            Some(Reply::Refused(refusal)) => Err(refused(&refusal)),
+            Some(Reply::Refused(refusal)) => Err(NotCompiled { error: refused(&refusal), lasting: true }),
             Some(Reply::Failed(refusal)) => failed(&shown(&refusal.message)),
             None => failed("its reply is malformed"),
         }

@@ -3,7 +3,7 @@
 //! Owns the directory of both and the rules of reuse. An artifact belongs to one component and to what decided its
 //! machine code; it is used only after its MAC was verified, and made anew from the component, which its digest
 //! verifies, where it does not fit. What no version refers to any more is deleted. Must never compile the same
-//! component twice at once, nor remember a failure that was not the component's, nor delete what something under way
+//! component twice at once, nor remember a failure that may not have been the component's, nor delete what something under way
 //! needs.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use cofferdam_model::{Digest, TenantId};
 
 use crate::artifact::{Framed, Header, Sealed};
-use crate::compile::Compiler;
+use crate::compile::{Compiler, NotCompiled};
 use crate::config::SandboxConfig;
 use crate::error::SandboxError;
 use crate::store;
@@ -49,10 +49,10 @@ pub struct Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         let mut held = self.library.held();
-        if let Some(count) = held.get_mut(&self.component) {
+        if let Some(count) = held.counts.get_mut(&self.component) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                held.remove(&self.component);
+                held.counts.remove(&self.component);
             }
         }
     }
@@ -69,8 +69,30 @@ pub(crate) struct Library {
     room: u64,
     turns: Arc<Turns>,
     kept: Mutex<Kept>,
+    /// Never locked for longer than a moment: calls and cells on their way take it.
+    held: Mutex<Held>,
+    /// One collection at a time. Only those take it.
+    collecting: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Held {
     /// Components in use by something under way, and by how many.
-    held: Mutex<HashMap<Digest, usize>>,
+    counts: HashMap<Digest, usize>,
+    /// While there is a collection: those that were in use at any moment since it began.
+    since: Option<HashSet<Digest>>,
+}
+
+/// A collection under way. Whatever is taken in use while it lives is known to it, also when it is let go of again.
+struct Collection<'a> {
+    library: &'a Library,
+    _only: MutexGuard<'a, ()>,
+}
+
+impl Drop for Collection<'_> {
+    fn drop(&mut self) {
+        self.library.held().since = None;
+    }
 }
 
 #[derive(Default)]
@@ -101,6 +123,7 @@ impl Library {
             turns: Turns::new(limits.compiles.max(1), limits.queued_compiles),
             kept: Mutex::default(),
             held: Mutex::default(),
+            collecting: Mutex::default(),
         })
     }
 
@@ -108,20 +131,33 @@ impl Library {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {
+    fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hold(self: &Arc<Self>, component: Digest) -> Hold {
         let mut held = self.held();
-        let count = held.entry(component).or_default();
+        let count = held.counts.entry(component).or_default();
         *count = count.saturating_add(1);
+        if let Some(since) = &mut held.since {
+            since.insert(component);
+        }
         drop(held);
         Hold { library: self.clone(), component }
     }
 
-    /// Deletes what nobody refers to and nothing under way holds; gives the bytes that became free.
+    /// Begins to look for what nobody needs.
+    fn collection(&self) -> Collection<'_> {
+        let only = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held();
+        held.since = Some(held.counts.keys().copied().collect());
+        drop(held);
+        Collection { library: self, _only: only }
+    }
+
+    /// Deletes what nobody refers to and nothing under way holds; gives the bytes that became free. Blocks.
     pub(crate) fn collect(&self, referenced: impl FnOnce() -> Option<HashSet<Digest>>) -> Result<u64, SandboxError> {
+        let collection = self.collection();
         let mut files = Vec::new();
         for entry in self.dir.read_dir().map_err(SandboxError::file("list", &self.dir))? {
             let entry = entry.map_err(SandboxError::file("list", &self.dir))?;
@@ -130,26 +166,40 @@ impl Library {
             let component = component.and_then(|name| name.split_once('.')).map(|(digest, _)| digest.to_owned());
             files.extend(component.and_then(|digest| Digest::try_from(digest).ok()).map(|digest| (digest, entry)));
         }
-        // Nothing is taken in or let go of from here on, so whatever was let go of before is either referred to or not.
-        let held = self.held();
+        // What was let go of before the collection began is referred to by now, or not wanted. What was in use at any
+        // moment since may have come to be referred to after this was asked; it is left for the next time.
         let Some(referenced) = referenced() else { return Ok(0) };
-        let needed = |component: &Digest| referenced.contains(component) || held.contains_key(component);
-        self.kept().artifacts.retain(|(component, _)| needed(component));
         let mut freed = 0u64;
-        for (_, entry) in files.iter().filter(|(component, _)| !needed(component)) {
-            let bytes = entry.metadata().map_or(0, |file| file.len());
-            match std::fs::remove_file(entry.path()) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(SandboxError::file("remove", entry.path())(error));
-                }
-                _ => freed = freed.saturating_add(bytes),
-            }
+        for (component, entry) in files.iter().filter(|(component, _)| !referenced.contains(component)) {
+            freed = freed.saturating_add(self.discard(component, &entry.path())?);
         }
+        let held = self.held();
+        let in_use = |component: &Digest| held.since.as_ref().is_some_and(|since| since.contains(component));
+        self.kept().artifacts.retain(|(component, _)| referenced.contains(component) || in_use(component));
         drop(held);
+        drop(collection);
         if freed > 0 {
             tracing::info!(bytes = freed, "components that no version refers to any more were deleted");
         }
         Ok(freed)
+    }
+
+    /// Deletes a file unless its component was in use since the collection began; gives its bytes. Nothing can take it
+    /// in use between the look and the deletion.
+    fn discard(&self, component: &Digest, path: &Path) -> Result<u64, SandboxError> {
+        // As long as it is open its blocks are not given back, which takes long: that comes after the lock.
+        let Ok(file) = File::open(path) else { return Ok(0) };
+        let bytes = file.metadata().map_or(0, |about| about.len());
+        let held = self.held();
+        if held.since.as_ref().is_none_or(|since| since.contains(component)) {
+            return Ok(0);
+        }
+        let removed = std::fs::remove_file(path);
+        drop(held);
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SandboxError::file("remove", path)(error)),
+            _ => Ok(bytes),
+        }
     }
 
     #[cfg(test)]
@@ -258,8 +308,10 @@ impl Library {
         }
         let compiled = match self.compiler.run(&content).await {
             Ok(compiled) => compiled,
-            Err(error) => {
-                self.remember(component, &error);
+            Err(NotCompiled { error, lasting }) => {
+                if lasting {
+                    self.remember(component, &error);
+                }
                 return Err(error);
             }
         };

@@ -222,6 +222,23 @@ async fn a_compile_that_takes_too_long_is_killed_and_refused() {
 }
 
 #[tokio::test]
+async fn a_compile_ended_by_time_or_a_signal_is_refused_and_tried_again() {
+    for (name, ends) in [("slow", "exec sleep 600"), ("killed", "kill -KILL $$")] {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = dir.path().join("runs");
+        let text = format!("#!/bin/sh\necho run >> {}\n{ends}\n", runs.display());
+        let compiler = testing::script(dir.path(), "compiler", &text);
+        let limits = Limits { compile_ms: 2_000, ..Limits::default() };
+        let library = Arc::new(Library::open(&testing::config(dir.path(), compiler, limits)).unwrap());
+        for _ in 0..2 {
+            let error = library.prepare(&tenant(), "component".into()).await.unwrap_err();
+            assert!(matches!(error, SandboxError::Refused { code, .. } if code == "component_too_costly"), "{name}");
+        }
+        assert_eq!(std::fs::read_to_string(runs).unwrap().lines().count(), 2, "{name}: not held against it");
+    }
+}
+
+#[tokio::test]
 async fn a_compiler_that_writes_without_end_is_killed_and_refused() {
     let dir = tempfile::tempdir().unwrap();
     let compiler = testing::script(dir.path(), "compiler", "#!/bin/sh\nexec cat /dev/zero\n");
@@ -269,6 +286,29 @@ async fn what_nobody_refers_to_is_deleted_and_what_is_held_is_not() {
     assert_eq!(again, dropped);
     assert_eq!(files(&dropped), [true; 2]);
     assert_eq!(rig.open().artifact(&tenant(), dropped.component).await.unwrap().header.component, dropped.component);
+}
+
+#[tokio::test]
+async fn what_came_to_be_referred_to_while_it_was_asked_is_not_deleted() {
+    let rig = good();
+    let library = rig.open();
+    let (before, hold) = library.take_in(&tenant(), "before".into()).await.unwrap();
+    let (gone, _) = library.take_in(&tenant(), "gone".into()).await.unwrap();
+    let (during, _) = library.take_in(&tenant(), "during".into()).await.unwrap();
+    let exists = |of: &Prepared| library.dir.join(component_name(of.component)).exists();
+    // While the store answers with what it knew, one is let go of that was held, and another taken in once more; both
+    // are referred to from then on. Neither had to wait for the answer.
+    let collected = library.collect(|| {
+        drop(hold);
+        drop(library.hold(during.component));
+        assert!(library.held.try_lock().is_ok(), "calls would wait for the store");
+        Some(HashSet::new())
+    });
+    assert!(collected.unwrap() > 0);
+    assert_eq!([exists(&before), exists(&gone), exists(&during)], [true, false, true]);
+    assert!(library.held().since.is_none(), "what is in use is noted only while there is a collection");
+    assert!(library.collect(|| Some(HashSet::new())).unwrap() > 0, "the next one finds what stayed unwanted");
+    assert_eq!([exists(&before), exists(&during)], [false; 2]);
 }
 
 #[tokio::test]
