@@ -129,7 +129,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         uploads: cofferdam_gateway::Uploads::default(),
         metrics: Arc::default(),
     };
-    let detail = format!("isolation={}", sandbox.isolation().as_str());
+    let detail = format!("isolation={} cgroups={}", sandbox.isolation().as_str(), sandbox.cgroups());
     let start = Note::Start { version: env!("CARGO_PKG_VERSION").into(), detail: detail.clone() };
     log.note(start).await.map_err(|error| failed("recording the start", &error))?;
     let mut signals = Signals::listen()?;

@@ -1,8 +1,9 @@
 //! A control group of its own for each cell, where the kernel lets us make one.
 //!
 //! Owns the directories below one of this node's. What memory and processes a cell may have is bounded in the cell
-//! already, by what the cell is; here the kernel bounds it, whatever became of the cell. Must never keep a node from
-//! starting, and never touch a group that is not ours.
+//! already, by what the cell is; here the kernel bounds it, whatever became of the cell, and shares the processors out
+//! between cells, and between them and the node. Must never keep a node from starting, and never touch a group that is
+//! not ours.
 
 use std::fs;
 use std::io;
@@ -11,6 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cofferdam_model::{CellId, FunctionLimits};
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
 /// Where the kernel shows its groups.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -20,6 +23,9 @@ const OVERHEAD: u64 = 64 * 1024 * 1024;
 const PROCESSES: &str = "16";
 /// How often, and how long apart, the removal of a group is tried whose last process is not quite gone.
 const REMOVALS: (u32, Duration) = (50, Duration::from_millis(20));
+/// What all cells of a node weigh together where processors are short: half of what the node itself does, by the scales
+/// of version 1 and of version 2. It is the node that answers; the cells of one tenant must not keep it from that.
+const WEIGHT: (&str, &str) = ("512", "50");
 /// How directories of ours begin.
 const OURS: &str = "cofferdam-";
 
@@ -32,17 +38,48 @@ enum Version {
     Two,
 }
 
+/// A directory, and the resource it is for; that of version 2 is for all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Dir {
+    resource: &'static str,
+    path: PathBuf,
+}
+
+impl Dir {
+    fn below(&self, name: &str) -> Self {
+        Self { resource: self.resource, path: self.path.join(name) }
+    }
+}
+
 /// The directories of this node, one for each hierarchy.
 #[derive(Debug)]
 struct Parents {
     version: Version,
-    dirs: Vec<PathBuf>,
+    dirs: Vec<Dir>,
 }
 
 /// All groups of a node.
 pub(crate) struct Cgroups {
     parents: Option<Parents>,
     warned: AtomicBool,
+}
+
+/// Where a node on this host, with this setting, would make a control group for each cell; or why it would not. Changes
+/// nothing.
+pub fn cgroups(given: Option<&Path>) -> Result<String, String> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let plan = find(given, &own, Path::new(ROOT))?;
+    let dirs: Vec<String> = plan.dirs.iter().map(|dir| format!("`{}`", dir.path.display())).collect();
+    Ok(format!("{} below {}", plan.version.as_str(), dirs.join(", ")))
+}
+
+impl Version {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::One => "v1",
+            Self::Two => "v2",
+        }
+    }
 }
 
 impl Cgroups {
@@ -56,9 +93,9 @@ impl Cgroups {
     /// there is no place, that is said, and cells go without.
     pub(crate) fn open(given: Option<&Path>) -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let parents = match find(given, &own, Path::new(ROOT)) {
+        let parents = match find(given, &own, Path::new(ROOT)).and_then(|plan| plan.carry_out()) {
             Ok(parents) => {
-                let dirs: Vec<String> = parents.dirs.iter().map(|dir| dir.display().to_string()).collect();
+                let dirs: Vec<String> = parents.dirs.iter().map(|dir| dir.path.display().to_string()).collect();
                 tracing::info!(below = dirs.join(" "), "each cell gets a control group of its own");
                 Some(parents)
             }
@@ -70,16 +107,22 @@ impl Cgroups {
         Self { parents, warned: AtomicBool::new(false) }
     }
 
+    /// Which of the kernel's interfaces cells have groups by: `v1`, `v2` or `none`.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.parents.as_ref().map_or("none", |parents| parents.version.as_str())
+    }
+
     /// A group for a cell that was just started, with the cell in it. Blocks.
     pub(crate) fn place(&self, id: &CellId, pid: u32) -> Option<Cgroup> {
         let parents = self.parents.as_ref()?;
-        let dirs = parents.dirs.iter().map(|parent| parent.join(id.as_str())).collect();
+        let dirs = parents.dirs.iter().map(|parent| parent.below(id.as_str())).collect();
         let group = Cgroup { version: parents.version, dirs };
         match group.fill(pid) {
             Ok(()) => Some(group),
             Err(error) => {
                 group.clear();
-                if !self.warned.swap(true, Ordering::Relaxed) {
+                // One that is gone already needs no group, and says nothing about the next one.
+                if !is_gone(&error) && !self.warned.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%error, "a cell could not be put into a control group; this is not said again");
                 }
                 None
@@ -90,7 +133,7 @@ impl Cgroups {
     /// Takes this node's directories away when the groups of its last cells are gone. One that stays is swept by the
     /// next node.
     pub(crate) async fn close(&self) {
-        let gone = |dir: &PathBuf| fs::remove_dir(dir).is_ok() || !dir.exists();
+        let gone = |dir: &Dir| fs::remove_dir(&dir.path).is_ok() || !dir.path.exists();
         for _ in 0..REMOVALS.0 {
             if self.parents.iter().flat_map(|parents| &parents.dirs).all(gone) {
                 return;
@@ -103,36 +146,48 @@ impl Cgroups {
 /// The group of one cell.
 pub(crate) struct Cgroup {
     version: Version,
-    dirs: Vec<PathBuf>,
+    dirs: Vec<Dir>,
 }
 
 impl Cgroup {
     fn fill(&self, pid: u32) -> io::Result<()> {
         for dir in &self.dirs {
-            fs::create_dir(dir)?;
+            fs::create_dir(&dir.path)?;
         }
-        self.set(&["pids.max"], PROCESSES)?;
-        // The process may have forked its jailed half by now; whatever it forks later is born in the group.
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        for dir in &self.dirs {
-            fs::write(dir.join("cgroup.procs"), pid.to_string())?;
-            for child in children.split_whitespace() {
-                fs::write(dir.join("cgroup.procs"), child)?;
+        self.set("pids.max", PROCESSES)?;
+        self.enter(pid)?;
+        // What a process forks once it is in the group is born there; what it forked before that is among its children
+        // by now. So it is the process first and then its children, and theirs, until there are none left outside.
+        let mut inside = vec![pid];
+        loop {
+            let born: Vec<u32> =
+                inside.iter().flat_map(|pid| children(*pid)).filter(|pid| !inside.contains(pid)).collect();
+            if born.is_empty() {
+                return Ok(());
+            }
+            for child in born {
+                match self.enter(child) {
+                    Err(error) if !is_gone(&error) => return Err(error),
+                    _ => inside.push(child),
+                }
             }
         }
-        Ok(())
+    }
+
+    fn enter(&self, pid: u32) -> io::Result<()> {
+        self.dirs.iter().try_for_each(|dir| fs::write(dir.path.join("cgroup.procs"), pid.to_string()))
     }
 
     /// Bounds its memory by what the function's calls may use at once.
     pub(crate) fn limit(&self, limits: &FunctionLimits, calls: u32) {
         let bytes = limits.memory_bytes.saturating_mul(u64::from(calls.max(1))).saturating_add(OVERHEAD).to_string();
         let done = match self.version {
-            Version::One => self.set(&["memory.limit_in_bytes"], &bytes),
+            Version::One => self.set("memory.limit_in_bytes", &bytes),
             Version::Two => {
                 // Without these two the bound holds too: what is swapped counts elsewhere, a cell may die in part.
-                let _ = self.set(&["memory.swap.max"], "0");
-                let _ = self.set(&["memory.oom.group"], "1");
-                self.set(&["memory.max"], &bytes)
+                let _ = self.set("memory.swap.max", "0");
+                let _ = self.set("memory.oom.group", "1");
+                self.set("memory.max", &bytes)
             }
         };
         if let Err(error) = done {
@@ -141,19 +196,15 @@ impl Cgroup {
     }
 
     /// Writes a setting where its hierarchy has it.
-    fn set(&self, files: &[&str], text: &str) -> io::Result<()> {
-        for file in files {
-            let resource = file.split('.').next().unwrap_or_default();
-            for dir in self.dirs.iter().filter(|dir| self.version == Version::Two || of(dir, resource)) {
-                fs::write(dir.join(file), text)?;
-            }
-        }
-        Ok(())
+    fn set(&self, file: &str, text: &str) -> io::Result<()> {
+        let resource = file.split('.').next().unwrap_or_default();
+        let has = |dir: &&Dir| self.version == Version::Two || dir.resource == resource;
+        self.dirs.iter().filter(has).try_for_each(|dir| fs::write(dir.path.join(file), text))
     }
 
     /// Whether all of it is gone.
     fn clear(&self) -> bool {
-        self.dirs.iter().fold(true, |gone, dir| match fs::remove_dir(dir) {
+        self.dirs.iter().fold(true, |gone, dir| match fs::remove_dir(&dir.path) {
             Ok(()) => gone,
             Err(error) => gone && error.kind() == io::ErrorKind::NotFound,
         })
@@ -163,7 +214,7 @@ impl Cgroup {
     pub(crate) async fn remove(self) {
         if self.version == Version::Two {
             // Linux 5.14. Before that the parent-death signal alone has to do.
-            let _ = self.set(&["cgroup.kill"], "1");
+            let _ = self.set("cgroup.kill", "1");
         }
         for _ in 0..REMOVALS.0 {
             if self.clear() {
@@ -175,64 +226,127 @@ impl Cgroup {
     }
 }
 
-/// Whether a directory of version 1 is in the hierarchy of a resource.
-fn of(dir: &Path, resource: &str) -> bool {
-    dir.components().any(|part| part.as_os_str() == resource)
+/// Whether a process was gone before it could be moved.
+fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
-/// The directories for this node's cells, made.
-fn find(given: Option<&Path>, own: &str, root: &Path) -> Result<Parents, String> {
-    let below = |text: &str| root.join(text.trim_start_matches('/'));
+/// The processes a process of one thread has forked. None where it is gone.
+fn children(pid: u32) -> Vec<u32> {
+    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Where the groups of this node's cells are to be made. Nothing was done about it yet.
+#[derive(Debug)]
+struct Plan {
+    version: Version,
+    dirs: Vec<Dir>,
+    /// Whether this process is in the directory itself.
+    leave: bool,
+}
+
+/// Finds the directories for a node's cells.
+fn find(given: Option<&Path>, own: &str, root: &Path) -> Result<Plan, String> {
     if let Some(dir) = given {
         return match dir.join("cgroup.controllers").is_file() {
             true => second(dir, false),
-            false => first(&dir.join("memory"), &dir.join("pids")),
+            false => first(|resource| Some(dir.join(resource))),
         };
     }
+    let below = |text: &str| root.join(text.trim_start_matches('/'));
     let unified = own.lines().find_map(|line| line.strip_prefix("0::")).map(below);
     if let Some(dir) = unified.filter(|dir| dir.join("cgroup.controllers").is_file()) {
         return second(&dir, true);
     }
-    let of = |resource: &str| {
+    first(|resource| {
         let path = own.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':').skip(1);
             (parts.next()?.split(',').any(|name| name == resource)).then(|| parts.next())?
         });
         path.map(|path| root.join(resource).join(path.trim_start_matches('/')))
-    };
-    match (of("memory"), of("pids")) {
-        (Some(memory), Some(pids)) => first(&memory, &pids),
-        _ => Err("this host has no cgroups of memory and pids".into()),
+    })
+}
+
+/// Version 1: any directory may have both processes and directories.
+fn first(of: impl Fn(&str) -> Option<PathBuf>) -> Result<Plan, String> {
+    let mut dirs = Vec::new();
+    for resource in ["memory", "pids"] {
+        let path = of(resource).ok_or("this host has no cgroups of memory and pids")?;
+        writable(&path)?;
+        dirs.push(Dir { resource, path });
     }
+    // Good to have, where it can be had.
+    let cpu = of("cpu").filter(|path| writable(path).is_ok());
+    dirs.extend(cpu.map(|path| Dir { resource: "cpu", path }));
+    Ok(Plan { version: Version::One, dirs, leave: false })
+}
+
+/// Version 2: one directory, which must have what is needed to hand on.
+fn second(dir: &Path, leave: bool) -> Result<Plan, String> {
+    let had = controllers(dir);
+    if !has(&had, "memory") || !has(&had, "pids") {
+        let had = had.trim();
+        return Err(format!("`{}` has controllers `{had}`; memory and pids are needed", dir.display()));
+    }
+    writable(dir)?;
+    Ok(Plan { version: Version::Two, dirs: vec![Dir { resource: "", path: dir.to_owned() }], leave })
+}
+
+fn controllers(dir: &Path) -> String {
+    fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default()
+}
+
+fn has(controllers: &str, name: &str) -> bool {
+    controllers.split_whitespace().any(|had| had == name)
+}
+
+fn writable(dir: &Path) -> Result<(), String> {
+    access(dir, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| format!("no directory can be made in `{}`: {}", dir.display(), io::Error::from(error)))
 }
 
 fn name() -> String {
     format!("{OURS}{}", std::process::id())
 }
 
-/// Version 1: any directory may have both processes and directories.
-fn first(memory: &Path, pids: &Path) -> Result<Parents, String> {
-    let mut dirs = Vec::new();
-    for dir in [memory, pids] {
-        sweep(dir);
-        let parent = dir.join(name());
-        make(&parent)?;
-        dirs.push(parent);
+impl Plan {
+    /// Makes a directory for this node's cells in each.
+    fn carry_out(self) -> Result<Parents, String> {
+        let mut parents = Parents { version: self.version, dirs: Vec::new() };
+        for dir in &self.dirs {
+            sweep(&dir.path);
+            let parent = dir.below(&name());
+            let made = match self.version {
+                Version::One => make(&parent.path).and_then(|()| share(&parent, "cpu.shares", WEIGHT.0)),
+                Version::Two => hand_on(&dir.path, &parent.path, self.leave),
+            };
+            match made {
+                Err(reason) if dir.resource == "cpu" => {
+                    tracing::warn!(reason, "cells and node share the processors as equals");
+                    let _ = fs::remove_dir(&parent.path);
+                }
+                Err(reason) => return Err(reason),
+                Ok(()) => parents.dirs.push(parent),
+            }
+        }
+        Ok(parents)
     }
-    Ok(Parents { version: Version::One, dirs })
+}
+
+/// Sets what all cells weigh together, in the hierarchy that is for that.
+fn share(parent: &Dir, file: &str, weight: &str) -> Result<(), String> {
+    if parent.resource != "cpu" {
+        return Ok(());
+    }
+    let path = parent.path.join(file);
+    fs::write(&path, weight).map_err(|error| format!("`{}` cannot be set: {error}", path.display()))
 }
 
 /// Version 2: a directory that hands resources on may hold no process, so we leave our own for a leaf of it.
-fn second(dir: &Path, leave: bool) -> Result<Parents, String> {
+fn hand_on(dir: &Path, parent: &Path, leave: bool) -> Result<(), String> {
     let failed = |what: &str, error: &io::Error| format!("`{}`: {what}: {error}", dir.display());
-    let controllers = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
-    let has = |name: &str| controllers.split_whitespace().any(|had| had == name);
-    if !has("memory") || !has("pids") {
-        let had = controllers.trim();
-        return Err(format!("`{}` has controllers `{had}`; memory and pids are needed", dir.display()));
-    }
-    sweep(dir);
-    let enable = if has("cpu") { "+memory +pids +cpu" } else { "+memory +pids" };
+    let enable = if has(&controllers(dir), "cpu") { "+memory +pids +cpu" } else { "+memory +pids" };
     let leaf = dir.join(format!("{OURS}node"));
     if leave {
         make(&leaf)?;
@@ -245,11 +359,12 @@ fn second(dir: &Path, leave: bool) -> Result<Parents, String> {
         }
         return Err(failed("handing on its controllers", &error));
     }
-    let parent = dir.join(name());
-    make(&parent)?;
-    fs::write(parent.join("cgroup.subtree_control"), enable)
-        .map_err(|error| failed("handing them on again", &error))?;
-    Ok(Parents { version: Version::Two, dirs: vec![parent] })
+    make(parent)?;
+    // Where it cannot be set, the cells weigh as much as the node, each within what is bounded otherwise.
+    if let (true, Err(error)) = (enable.ends_with("cpu"), fs::write(parent.join("cpu.weight"), WEIGHT.1)) {
+        tracing::warn!(%error, "cells and node share the processors as equals");
+    }
+    fs::write(parent.join("cgroup.subtree_control"), enable).map_err(|error| failed("handing them on again", &error))
 }
 
 fn make(dir: &Path) -> Result<(), String> {
@@ -289,8 +404,8 @@ mod tests {
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    fn groups(parents: Result<Parents, String>) -> Cgroups {
-        Cgroups { parents: Some(parents.unwrap()), warned: AtomicBool::new(false) }
+    fn groups(plan: Result<Plan, String>) -> Cgroups {
+        Cgroups { parents: Some(plan.unwrap().carry_out().unwrap()), warned: AtomicBool::new(false) }
     }
 
     fn function() -> FunctionLimits {
@@ -312,21 +427,26 @@ mod tests {
         assert_eq!(read(made.join("cgroup.procs")), "4000000");
         assert_eq!(read(made.join("memory.max")), (3 * 1024 * 1024 + 64 * 1024 * 1024).to_string());
         assert_eq!((read(made.join("pids.max")).as_str(), read(made.join("memory.oom.group")).as_str()), ("16", "1"));
+        assert_eq!((read(dir.join(name()).join("cpu.weight")).as_str(), groups.kind()), ("50", "v2"));
     }
 
     #[test]
     fn version_one_sets_each_limit_where_its_hierarchy_is() {
         let root = tempfile::tempdir().unwrap();
-        for resource in ["memory", "pids"] {
+        for resource in ["memory", "pids", "cpu"] {
             fs::create_dir_all(root.path().join(resource).join("a/b")).unwrap();
         }
-        let groups = groups(find(None, "9:name=systemd:/\n8:pids:/a\n4:memory:/a/b\n0::/\n", root.path()));
+        let groups =
+            groups(find(None, "9:name=systemd:/\n8:pids:/a\n4:memory:/a/b\n2:cpuacct,cpu:/a\n0::/\n", root.path()));
         let cell = groups.place(&id(), 4_000_000).unwrap();
         cell.limit(&function(), 1);
         let (memory, pids) = (root.path().join("memory/a/b").join(name()), root.path().join("pids/a").join(name()));
         let (memory, pids) = (memory.join(id().as_str()), pids.join(id().as_str()));
         assert_eq!(read(memory.join("memory.limit_in_bytes")), (65 * 1024 * 1024).to_string());
         assert_eq!(read(pids.join("pids.max")), "16");
+        let cpu = root.path().join("cpu/a").join(name());
+        assert_eq!((read(cpu.join("cpu.shares")).as_str(), groups.kind()), ("512", "v1"));
+        assert_eq!(read(cpu.join(id().as_str()).join("cgroup.procs")), "4000000");
         assert!(!memory.join("pids.max").exists() && !pids.join("memory.limit_in_bytes").exists());
         assert_eq!((read(memory.join("cgroup.procs")), read(pids.join("cgroup.procs"))).0, "4000000");
     }
@@ -335,31 +455,61 @@ mod tests {
     fn what_cannot_be_had_is_said_and_nothing_fails() {
         let root = tempfile::tempdir().unwrap();
         assert!(find(None, "", root.path()).unwrap_err().contains("no cgroups"));
-        assert!(find(Some(&root.path().join("none")), "", root.path()).unwrap_err().contains("cannot be made"));
+        let refused = find(Some(&root.path().join("none")), "", root.path()).unwrap_err();
+        assert!(refused.contains("no directory can be made"), "{refused}");
         fs::write(root.path().join("cgroup.controllers"), "cpu\n").unwrap();
         let refused = find(None, "0::/\n", root.path()).unwrap_err();
         assert!(refused.contains("controllers `cpu`"), "{refused}");
         assert!(Cgroups::none().place(&id(), 1).is_none());
+        assert_eq!(Cgroups::none().kind(), "none");
+    }
+
+    #[test]
+    fn looking_makes_nothing_and_processors_alone_are_no_reason_to_go_without() {
+        let root = tempfile::tempdir().unwrap();
+        for resource in ["memory", "pids"] {
+            fs::create_dir(root.path().join(resource)).unwrap();
+        }
+        let plan = find(None, "3:pids:/\n2:memory:/\n1:cpu:/\n", root.path()).unwrap();
+        assert_eq!(plan.dirs.iter().map(|dir| dir.resource).collect::<Vec<_>>(), ["memory", "pids"]);
+        assert_eq!(fs::read_dir(root.path().join("memory")).unwrap().count(), 0);
+        assert_eq!(cgroups(Some(&root.path().join("none"))).is_ok(), false);
+        assert!(cgroups(Some(root.path())).unwrap().starts_with("v1 below `"));
     }
 
     #[tokio::test]
-    async fn a_group_of_the_real_kernel_holds_the_process_and_goes_with_it() {
+    async fn a_group_of_the_real_kernel_holds_the_process_with_its_children_and_goes_with_them() {
         let groups = Cgroups::open(None);
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let placed = groups.place(&id(), child.id());
-        assert!(groups.parents.is_some() || placed.is_none());
+        let mut shell = std::process::Command::new("/bin/sh")
+            .args(["-c", "sleep 60 & sleep 60 & echo; wait"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Once it has said something it has forked.
+        io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        let all = [vec![shell.id()], children(shell.id())].concat();
+        assert_eq!(all.len(), 3);
+        let placed = groups.place(&id(), shell.id());
+        assert_eq!(groups.parents.is_some(), placed.is_some());
         let dirs = placed.as_ref().map(|group| group.dirs.clone()).unwrap_or_default();
         if let Some(group) = &placed {
             group.limit(&function(), 1);
-            let seen = read(format!("/proc/{}/cgroup", child.id()).into());
-            assert_eq!(seen.matches(id().as_str()).count(), dirs.len(), "{seen}");
+            for pid in &all {
+                let seen = read(format!("/proc/{pid}/cgroup").into());
+                assert_eq!(seen.matches(id().as_str()).count(), dirs.len(), "{seen}");
+            }
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        for pid in all {
+            let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+        shell.wait().unwrap();
         if let Some(group) = placed {
             group.remove().await;
         }
+        assert!(groups.place(&id(), 4_000_000).is_none(), "there is no such process");
+        assert!(!groups.warned.load(Ordering::Relaxed), "one that is gone is nothing to speak of");
         groups.close().await;
-        assert!(dirs.iter().all(|dir| !dir.exists()), "{dirs:?}");
+        assert!(dirs.iter().all(|dir| !dir.path.exists()), "{dirs:?}");
     }
 }

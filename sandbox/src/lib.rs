@@ -24,6 +24,7 @@ mod testing;
 mod turns;
 
 pub use cells::{Cause, CellInfo, Gauges};
+pub use cgroup::cgroups;
 pub use config::{Deployment, InboundBody, SandboxConfig, Unseal};
 pub use egress::{Attempt, EgressError, IncomingBody, OpenOutlet, Outgoing, OutgoingBody, Outlet, Patience, Sent};
 pub use error::{BoxError, InboundError, SandboxError};

@@ -106,6 +106,11 @@ impl Sandbox {
         self.0.isolation
     }
 
+    /// By which of the kernel's interfaces each cell has a control group of its own: `v1`, `v2` or `none`.
+    pub fn cgroups(&self) -> &'static str {
+        self.0.cgroups.kind()
+    }
+
     /// Lines of a function's log, oldest first.
     pub async fn read_logs(&self, function: &FunctionId, range: LogRange) -> Result<LogPage, SandboxError> {
         self.0.logs.read(function, range).await

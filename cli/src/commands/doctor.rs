@@ -10,7 +10,7 @@ use cofferdam_audit::Signer;
 use cofferdam_control::ControlConfig;
 use cofferdam_gateway::certificate;
 use cofferdam_gateway::config::ServerConfig;
-use cofferdam_jail::{Report, State, probe};
+use cofferdam_jail::{HostCheck, Report, State, probe};
 use cofferdam_model::Isolation;
 use serde_json::{Value, json};
 
@@ -37,12 +37,14 @@ struct Check {
 
 /// Runs `cofferdam doctor`.
 pub(crate) fn run(args: &DoctorArgs, context: &Context) -> Result<(), Failure> {
-    let report = probe();
+    let mut report = probe();
+    let config = ServerConfig::load(&context.layout.config());
+    report.host.push(cgroups(config.as_ref().ok().and_then(|config| config.isolation.cgroup.as_deref())));
     let reached = report.isolation();
     let mut checks = binaries();
     checks.extend(directory(&context.layout));
-    let configured = || ServerConfig::load(&context.layout.config()).map(|config| config.isolation.required);
-    let required = args.required.unwrap_or_else(|| configured().unwrap_or(Isolation::Reduced));
+    let configured = || config.map_or(Isolation::Reduced, |config| config.isolation.required);
+    let required = args.required.unwrap_or_else(configured);
     let enough = rank(reached) >= rank(required);
     let findings = checks.iter().filter(|check| !check.good).count() + usize::from(!enough);
     context.output.result(&told(&report, &checks, findings), || shown(&report, &checks))?;
@@ -55,6 +57,18 @@ pub(crate) fn run(args: &DoctorArgs, context: &Context) -> Result<(), Failure> {
         message = format!("{message}; isolation is {reached}, {required} is required");
     }
     Err(Failure::new(Kind::Finding, message).hint("the remedies stand beside what was found"))
+}
+
+/// Whether each cell would get a control group of its own, by the very look a node takes at its start. A service may be
+/// in another group than whoever asks here, which is why what was found names the place.
+fn cgroups(given: Option<&Path>) -> HostCheck {
+    let (good, found) = match cofferdam_sandbox::cgroups(given) {
+        Ok(found) => (true, found),
+        Err(reason) => (false, reason),
+    };
+    let remedy =
+        (!good).then_some("run under systemd with Delegate=yes, or name a delegated directory as [isolation].cgroup");
+    HostCheck { name: "cgroup", good: Some(good), found, remedy }
 }
 
 fn rank(isolation: Isolation) -> u8 {

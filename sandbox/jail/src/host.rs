@@ -5,8 +5,6 @@
 
 use std::fs::read_to_string;
 
-use rustix::fs::Access;
-
 use crate::report::HostCheck;
 
 /// One file, what it should say, and what to do if it does not.
@@ -69,7 +67,7 @@ const SETTINGS: &[Setting] = &[
 ];
 
 pub(crate) fn checks() -> Vec<HostCheck> {
-    let mut checks = vec![kernel(), cgroup()];
+    let mut checks = vec![kernel()];
     checks.extend(SETTINGS.iter().map(check));
     checks
 }
@@ -97,25 +95,6 @@ fn kernel() -> HostCheck {
     let good = numbers.next().map(|major| (major, numbers.next().unwrap_or_default()) >= (5, 13));
     let remedy = (good == Some(false)).then_some("use Linux 5.13 or newer, better 6.12: Landlock, pidfd, cgroup.kill");
     HostCheck { name: "kernel", good, found: release, remedy }
-}
-
-/// Whether the memory and processor use of cells could be capped together: a delegated cgroup of version 2.
-fn cgroup() -> HostCheck {
-    let own = read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let path = own.lines().find_map(|line| line.strip_prefix("0::"));
-    let (good, found) = match path {
-        None => (false, "no cgroup of version 2".into()),
-        Some(path) => {
-            let dir = format!("/sys/fs/cgroup{path}");
-            let writable = rustix::fs::access(dir.as_str(), Access::WRITE_OK | Access::EXEC_OK).is_ok();
-            let controllers = read_to_string(format!("{dir}/cgroup.controllers")).unwrap_or_default();
-            let controllers = controllers.trim();
-            let all = ["memory", "cpu", "pids"].iter().all(|name| controllers.split(' ').any(|had| had == *name));
-            (writable && all, format!("`{path}`, writable: {writable}, controllers: `{controllers}`"))
-        }
-    };
-    let remedy = (!good).then_some("run under systemd with Delegate=yes on a host with cgroup version 2");
-    HostCheck { name: "cgroup", good: Some(good), found, remedy }
 }
 
 #[cfg(test)]
