@@ -23,9 +23,9 @@ const OVERHEAD: u64 = 64 * 1024 * 1024;
 const PROCESSES: &str = "16";
 /// How often, and how long apart, the removal of a group is tried whose last process is not quite gone.
 const REMOVALS: (u32, Duration) = (50, Duration::from_millis(20));
-/// What all cells of a node weigh together where processors are short: half of what the node itself does, by the scales
-/// of version 1 and of version 2. It is the node that answers; the cells of one tenant must not keep it from that.
-const WEIGHT: (&str, &str) = ("512", "50");
+/// What all cells of a node weigh together where processors are short: an eighth of what the node itself does, by the
+/// scales of version 1 and of version 2. It is the node that answers; a tenant's cells must not keep it from that.
+const WEIGHT: (&str, &str) = ("128", "12");
 /// How directories of ours begin.
 const OURS: &str = "cofferdam-";
 
@@ -427,7 +427,7 @@ mod tests {
         assert_eq!(read(made.join("cgroup.procs")), "4000000");
         assert_eq!(read(made.join("memory.max")), (3 * 1024 * 1024 + 64 * 1024 * 1024).to_string());
         assert_eq!((read(made.join("pids.max")).as_str(), read(made.join("memory.oom.group")).as_str()), ("16", "1"));
-        assert_eq!((read(dir.join(name()).join("cpu.weight")).as_str(), groups.kind()), ("50", "v2"));
+        assert_eq!((read(dir.join(name()).join("cpu.weight")).as_str(), groups.kind()), ("12", "v2"));
     }
 
     #[test]
@@ -445,7 +445,7 @@ mod tests {
         assert_eq!(read(memory.join("memory.limit_in_bytes")), (65 * 1024 * 1024).to_string());
         assert_eq!(read(pids.join("pids.max")), "16");
         let cpu = root.path().join("cpu/a").join(name());
-        assert_eq!((read(cpu.join("cpu.shares")).as_str(), groups.kind()), ("512", "v1"));
+        assert_eq!((read(cpu.join("cpu.shares")).as_str(), groups.kind()), ("128", "v1"));
         assert_eq!(read(cpu.join(id().as_str()).join("cgroup.procs")), "4000000");
         assert!(!memory.join("pids.max").exists() && !pids.join("memory.limit_in_bytes").exists());
         assert_eq!((read(memory.join("cgroup.procs")), read(pids.join("cgroup.procs"))).0, "4000000");
