@@ -87,6 +87,15 @@ impl Drop for Place {
     }
 }
 
+/// Whose places are all taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Full {
+    /// The tenant's.
+    Tenant,
+    /// Those of the node as a whole.
+    Node,
+}
+
 /// Somebody waits for a place.
 struct Waiting<'a>(&'a Tenant);
 
@@ -114,16 +123,17 @@ impl Tenant {
             tokio::pin!(freed);
             // From here on nothing that is freed goes unheard.
             freed.as_mut().enable();
-            if let Some(place) = self.try_place() {
-                return Some(place);
-            }
+            let full = match self.try_place() {
+                Ok(place) => return Some(place),
+                Err(full) => full,
+            };
             if close_oldest(self.pools().into_iter()) {
                 continue;
             }
-            if self.is_full() {
-                freed.await;
-            } else if !self.all.make_room() {
-                return None;
+            match full {
+                Full::Tenant => freed.await,
+                Full::Node if self.all.make_room() => {}
+                Full::Node => return None,
             }
         }
     }
@@ -133,18 +143,17 @@ impl Tenant {
         self.waiting.load(Ordering::SeqCst) > 0
     }
 
-    fn try_place(self: &Arc<Self>) -> Option<Place> {
+    /// A place, or whose places are all taken: which of the two it was cannot be asked afterwards.
+    fn try_place(self: &Arc<Self>) -> Result<Place, Full> {
         let mut state = self.lock();
-        if state.used >= state.limit || !self.all.take() {
-            return None;
+        if state.used >= state.limit {
+            return Err(Full::Tenant);
+        }
+        if !self.all.take() {
+            return Err(Full::Node);
         }
         state.used += 1;
-        Some(Place(self.clone()))
-    }
-
-    fn is_full(&self) -> bool {
-        let state = self.lock();
-        state.used >= state.limit
+        Ok(Place(self.clone()))
     }
 
     fn pools(&self) -> Vec<Arc<Pool>> {
@@ -161,4 +170,32 @@ fn close_oldest(pools: impl Iterator<Item = Arc<Pool>>) -> bool {
     let since = |pool: Arc<Pool>| Some((pool.idle_since()?, pool));
     let oldest = pools.filter_map(since).min_by_key(|(since, _)| *since);
     oldest.is_some_and(|(_, pool)| pool.close_oldest())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cofferdam_model::random::SeededRandom;
+
+    fn enter(tenants: &Arc<Tenants>, seed: u64, connections: u32) -> Arc<Tenant> {
+        tenants.enter(&TenantId::mint(&SeededRandom::new(seed)), connections)
+    }
+
+    #[tokio::test]
+    async fn who_has_no_place_is_told_of_the_bound_that_was_reached() {
+        let tenants = Tenants::new(2);
+        let (one, other) = (enter(&tenants, 1, 1), enter(&tenants, 2, 2));
+        let first = one.try_place().unwrap();
+        assert_eq!(one.try_place().err(), Some(Full::Tenant));
+        let second = other.try_place().unwrap();
+        assert_eq!(other.try_place().err(), Some(Full::Node));
+        // Both are reached: the tenant waits for its own, and is not turned away for the node's sake.
+        assert_eq!(one.try_place().err(), Some(Full::Tenant));
+        assert!(other.place().await.is_none(), "nobody waits for the node");
+        // What is freed in between goes to who asks next, whatever was found before.
+        drop(first);
+        let third = other.place().await.unwrap();
+        drop((second, third));
+        assert!(one.try_place().is_ok());
+    }
 }
