@@ -108,11 +108,9 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     tidy(&sandbox, control.clone()).await?;
     let meter = Arc::new(Meter::new(control.clone(), log.clone()));
 
-    let egress =
-        Egress::new(config.egress.clone(), clock.clone()).map_err(|error| failed("opening the way out", &error))?;
-
     // The door last, and opened only once the start is in the log.
     let listener = bind(&layout, &config).await?;
+    let egress = way_out(&config, &listener.addresses(), &clock)?;
     let drain = Drain::new();
     let node = Node {
         limiter: Limiter::new(&config.limits, clock.clone()),
@@ -221,6 +219,14 @@ fn sandbox_config(layout: &Layout, config: &ServerConfig) -> Result<SandboxConfi
         cgroup: config.isolation.cgroup.clone(),
         limits: config.limits.clone(),
     })
+}
+
+/// The way out of functions, which leads to none of the addresses that are listened on: those that were bound, whatever
+/// was asked for.
+fn way_out(config: &ServerConfig, bound: &[SocketAddr], clock: &Arc<dyn Clock>) -> Result<Arc<Egress>, Failure> {
+    let mut settings = config.egress.clone();
+    settings.own.extend(bound);
+    Egress::new(settings, clock.clone()).map_err(|error| failed("opening the way out", &error))
 }
 
 async fn bind(layout: &Layout, config: &ServerConfig) -> Result<Listener, Failure> {

@@ -4,10 +4,13 @@
 //! name, and never take an address that holds another one for public.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 
 use super::error::EgressSetupError;
+
+/// The system's errors where it, or this process, has no descriptor left (`ENFILE`, `EMFILE`).
+const NO_DESCRIPTORS: [i32; 2] = [23, 24];
 
 /// A network, by its prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,9 +179,14 @@ impl Judge {
         }
         match kind(address)? {
             Never(what) => Some(what),
-            Inner(_) if self.opened.iter().any(|network| network.holds(address)) => None,
+            Inner(_) if self.opens(address) => None,
             Inner(what) => Some(what),
         }
+    }
+
+    /// Whether the ceiling names the network of an address.
+    pub(super) fn opens(&self, address: IpAddr) -> bool {
+        self.opened.iter().any(|network| network.holds(address))
     }
 
     /// Whether the node listens at this port on all addresses of its machine, whichever these are.
@@ -187,10 +195,24 @@ impl Judge {
     }
 }
 
-/// Whether an address is one of this machine: then the system would send from it to it. No packet is sent.
+/// Whether an address is one of this machine: then the system lets one send from it, or would send from it to it. No
+/// packet is sent. Where nothing can be found out for want of descriptors, it is.
 pub(super) fn is_of_this_machine(address: IpAddr) -> bool {
-    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let local = std::net::UdpSocket::bind((any, 0)).and_then(|socket| {
+    if address.is_loopback() {
+        return true;
+    }
+    let (any, strange): (IpAddr, IpAddr) = match address {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
+        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
+    };
+    let binds = |address: IpAddr| UdpSocket::bind((address, 0)).map(|_| ());
+    match binds(address) {
+        // Balancers are often set to bind any address there is. Then this says nothing.
+        Ok(()) if binds(strange).is_err() => return true,
+        Err(error) if error.raw_os_error().is_some_and(|code| NO_DESCRIPTORS.contains(&code)) => return true,
+        _ => {}
+    }
+    let local = UdpSocket::bind((any, 0)).and_then(|socket| {
         // Port 9 is as good as any other: nothing goes out.
         socket.connect((address, 9))?;
         socket.local_addr()
@@ -265,8 +287,22 @@ mod tests {
         assert!(objection("203.0.113.1", 443).is_some() && objection("1.2.3.4", 8443).is_some());
         assert!(objection("203.0.113.1", 444).is_none() && objection("1.2.3.4", 443).is_none());
         assert!(judge.own_anywhere(80) && !judge.own_anywhere(443));
-        assert!(is_of_this_machine(Ipv4Addr::LOCALHOST.into()));
-        assert!(!is_of_this_machine("192.0.2.1".parse().unwrap()));
+        assert!(judge.opens("203.0.113.9".parse().unwrap()) && !judge.opens("1.2.3.4".parse().unwrap()));
+    }
+
+    #[test]
+    fn every_address_of_this_machine_is_known_as_one() {
+        for address in ["127.0.0.1", "127.0.0.2", "127.255.255.254", "::1"] {
+            assert!(is_of_this_machine(address.parse().unwrap()), "{address}");
+        }
+        for address in ["192.0.2.1", "192.0.2.7", "2001:db8::1", "2001:db8::7"] {
+            assert!(!is_of_this_machine(address.parse().unwrap()), "{address}");
+        }
+        // The address that this machine would send from, where it has a way out.
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        if socket.connect("192.0.2.7:9").is_ok() {
+            assert!(is_of_this_machine(socket.local_addr().unwrap().ip()));
+        }
     }
 
     #[test]

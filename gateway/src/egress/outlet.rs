@@ -243,10 +243,14 @@ impl Way {
                 .await
                 .map_err(|why| EgressError::new(EgressEnd::NameFailed, why.0))?,
         };
-        let here = self.judge.own_anywhere(target.port);
+        let own = self.judge.own_anywhere(target.port);
         for address in &addresses {
-            let objection = self.judge.objection(*address, target.port);
-            let objection = objection.or_else(|| (here && self.egress.dial.is_here(*address)).then_some("this node"));
+            let objection = self.judge.objection(*address, target.port).or_else(|| {
+                // What listens on this machine is not public because its address is. A ceiling may open it, but not
+                // where the node itself listens.
+                let closed = own || !self.judge.opens(*address);
+                (closed && self.egress.dial.is_here(*address)).then_some("this machine")
+            });
             // One is enough: a name that leads both out and in is made to deceive.
             if let Some(what) = objection {
                 let reason = format!("`{}` leads to `{address}`, which is not to be reached: {what}", target.host);

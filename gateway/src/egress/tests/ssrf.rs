@@ -293,13 +293,25 @@ async fn the_node_is_not_reached_from_its_own_inside() {
     let own = ["93.184.216.34:443", "0.0.0.0:8443"].map(|own| own.parse().unwrap()).to_vec();
     let config = EgressConfig { own, ..EgressConfig::default() };
     let scene = Scene::with(config, Arc::new(SystemClock::default())).await;
-    scene.leads.0.lock().unwrap().here.push("93.184.216.35".parse().unwrap());
-    let outlet = scene.outlet(&anything());
+    let here: [IpAddr; 4] = ["93.184.216.35", "93.184.217.35", "127.0.0.1", "127.0.0.2"].map(|at| at.parse().unwrap());
+    scene.leads.0.lock().unwrap().here.extend(here);
+    let networks = vec!["93.184.217.0/24".into(), "127.0.0.0/8".into()];
+    let ceiling = Arc::new(EgressCeiling { networks, ..wide() });
+    let outlet = scene.egress.outlet(Scope { ceiling, ..scope(tenant(1), &anything()) }).unwrap();
     for (authority, ending) in [
         ("93.184.216.34:443", DeniedAddress),
-        ("93.184.216.35:8443", DeniedAddress),
         ("93.184.216.34:8443", EgressEnd::ConnectFailed),
-        ("93.184.216.35:443", EgressEnd::ConnectFailed),
+        // An address of this machine, though it is public: nothing of it, whoever listens there.
+        ("93.184.216.35:8443", DeniedAddress),
+        ("93.184.216.35:443", DeniedAddress),
+        ("93.184.216.35:80", DeniedAddress),
+        // Others of this machine, which the ceiling opens: all but the node itself.
+        ("93.184.217.35:443", EgressEnd::ConnectFailed),
+        ("93.184.217.35:8443", DeniedAddress),
+        ("127.0.0.1:8080", EgressEnd::ConnectFailed),
+        ("127.0.0.1:8443", DeniedAddress),
+        ("127.0.0.2:8080", EgressEnd::ConnectFailed),
+        ("127.0.0.2:8443", DeniedAddress),
     ] {
         assert_eq!(scene.failure(&*outlet, get(authority)).await.ending, ending, "{authority}");
     }
