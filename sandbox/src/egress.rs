@@ -6,6 +6,7 @@
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -75,8 +76,12 @@ pub trait Outlet: Send + Sync {
     /// answer's body, ends the request.
     fn send<'a>(&'a self, outgoing: Outgoing, attempt: &'a Attempt) -> Sent<'a>;
 
-    /// Blots out, in a line of the function's log, values that the function was never to hold.
-    fn redact(&self, line: &mut String);
+    /// What stands at `own` in a text of the function's log, with the values blotted out that the function was never to
+    /// hold. They are looked for in the whole text, of which the rest may be in other lines.
+    fn redact(&self, text: &[u8], own: Range<usize>) -> Vec<u8>;
+
+    /// Bytes of the longest of those values, in the longest form that is looked for.
+    fn longest_redacted(&self) -> usize;
 }
 
 /// The way out of a function that has none.
@@ -88,7 +93,13 @@ impl Outlet for NoOutlet {
         Box::pin(std::future::ready(Err(denied)))
     }
 
-    fn redact(&self, _: &mut String) {}
+    fn redact(&self, text: &[u8], own: Range<usize>) -> Vec<u8> {
+        text.get(own).unwrap_or_default().to_vec()
+    }
+
+    fn longest_redacted(&self) -> usize {
+        0
+    }
 }
 
 /// Opens the way out for a new cell. Called off the hot path; may block, as it may unseal what is to be injected.

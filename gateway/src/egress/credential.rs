@@ -2,10 +2,13 @@
 //!
 //! Owns the values, and every form of them that is blotted out. Must never show one: not in `Debug`, an error or a log.
 
+use std::ops::Range;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use cofferdam_model::EgressRule;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use memchr::memmem;
 use zeroize::Zeroizing;
 
 use super::error::EgressSetupError;
@@ -63,27 +66,56 @@ impl Credentials {
         self.rules.get(rule)?.as_ref()
     }
 
-    /// Blots the values out of a line.
-    pub(super) fn redact(&self, line: &mut String) {
-        for form in &self.forms {
-            if line.contains(form.as_str()) {
-                *line = line.replace(form.as_str(), BLOT);
-            }
-        }
+    /// What stands at `own` in a text, the values blotted out. They are looked for in all of the text.
+    pub(super) fn redact(&self, text: &[u8], own: Range<usize>) -> Vec<u8> {
+        blotted(text, own, &self.found(text))
+    }
+
+    /// Bytes of the longest form that is looked for.
+    pub(super) fn longest(&self) -> usize {
+        self.forms.first().map_or(0, |form| form.len())
     }
 
     /// Blots the values out of fields that came back.
     pub(super) fn redact_fields(&self, headers: &mut HeaderMap) {
         for value in headers.values_mut() {
-            for form in &self.forms {
-                if let Some(clean) = replace(value.as_bytes(), form.as_bytes())
-                    && let Ok(clean) = HeaderValue::from_bytes(&clean)
-                {
-                    *value = clean;
-                }
+            let found = self.found(value.as_bytes());
+            if !found.is_empty() {
+                let clean = blotted(value.as_bytes(), 0..value.len(), &found);
+                *value = HeaderValue::from_bytes(&clean).unwrap_or_else(|_| HeaderValue::from_static(BLOT));
             }
         }
     }
+
+    /// Where values stand, in order; places that overlap are one, so that nothing of a value is left beside another.
+    fn found(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let mut all = Vec::new();
+        for form in &self.forms {
+            let places = memmem::find_iter(text, form.as_bytes());
+            all.extend(places.map(|from| from..from.saturating_add(form.len())));
+        }
+        all.sort_unstable_by_key(|place: &Range<usize>| place.start);
+        let mut apart: Vec<Range<usize>> = Vec::with_capacity(all.len());
+        for place in all {
+            match apart.last_mut() {
+                Some(last) if place.start < last.end => last.end = last.end.max(place.end),
+                _ => apart.push(place),
+            }
+        }
+        apart
+    }
+}
+
+/// What stands at `own` in a text, with something else in those places.
+fn blotted(text: &[u8], own: Range<usize>, places: &[Range<usize>]) -> Vec<u8> {
+    let (mut clean, mut at) = (Vec::with_capacity(own.len()), own.start);
+    for place in places.iter().filter(|place| place.end > own.start && place.start < own.end) {
+        clean.extend_from_slice(text.get(at..place.start).unwrap_or_default());
+        clean.extend_from_slice(BLOT.as_bytes());
+        at = place.end;
+    }
+    clean.extend_from_slice(text.get(at..own.end).unwrap_or_default());
+    clean
 }
 
 fn one(
@@ -144,13 +176,21 @@ fn all_forms(value: &str, forms: &mut Vec<Zeroizing<String>>) {
             }));
         }
     }
-    // As JSON quotes it.
-    add(each(value, |byte, out| {
-        if byte == b'"' || byte == b'\\' {
-            out.push('\\');
-        }
-        out.push(char::from(byte));
-    }));
+    // As JSON quotes it: no more than it must, or with the slashes of `</script>` and what else HTML would understand.
+    for (slash, angles) in [(false, false), (true, false), (false, true), (true, true)] {
+        add(each(value, |byte, out| match byte {
+            b'<' | b'>' | b'&' if angles => {
+                out.push_str("\\u00");
+                hex(byte, LOWER, out);
+            }
+            byte => {
+                if matches!(byte, b'"' | b'\\') || (byte == b'/' && slash) {
+                    out.push('\\');
+                }
+                out.push(char::from(byte));
+            }
+        }));
+    }
     for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
         for before in 0..3 {
             add(inner(&engine, value, before));
@@ -159,15 +199,15 @@ fn all_forms(value: &str, forms: &mut Vec<Zeroizing<String>>) {
     // What stands encoded already, as in `Basic`, is logged decoded by those it is meant for.
     let decoded = STANDARD_NO_PAD.decode(value.trim_end_matches('=')).map(Zeroizing::new);
     if let Some(text) = decoded.ok().as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()) {
-        add(owned(text));
-        // The part behind `user:` is the secret one.
-        add(owned(text.split_once(':').map_or("", |(_, password)| password)));
+        // The part behind `user:` is the secret one. A line of a log never holds more than one of these.
+        let password = text.split_once(':').map_or("", |(_, password)| password);
+        text.lines().chain(password.lines()).for_each(|line| add(owned(line)));
     }
 }
 
-/// A form that is made byte by byte, each to three at most: it is never moved, so that no copy is left behind.
+/// A form that is made byte by byte, each to six at most: it is never moved, so that no copy is left behind.
 fn each(value: &str, write: impl Fn(u8, &mut String)) -> Zeroizing<String> {
-    let mut out = Zeroizing::new(String::with_capacity(value.len() * 3));
+    let mut out = Zeroizing::new(String::with_capacity(value.len() * 6));
     for byte in value.bytes() {
         write(byte, &mut out);
     }
@@ -191,21 +231,6 @@ fn inner(engine: &impl base64::Engine, value: &str, before: usize) -> Zeroizing<
     Zeroizing::new(text.get(first..last).unwrap_or_default().to_owned())
 }
 
-fn replace(text: &[u8], form: &[u8]) -> Option<Vec<u8>> {
-    let mut clean = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.windows(form.len()).position(|window| window == form) {
-        clean.extend_from_slice(rest.get(..at).unwrap_or_default());
-        clean.extend_from_slice(BLOT.as_bytes());
-        rest = rest.get(at + form.len()..).unwrap_or_default();
-    }
-    if clean.is_empty() {
-        return None;
-    }
-    clean.extend_from_slice(rest);
-    Some(clean)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,6 +250,10 @@ mod tests {
         Credentials::new(&[rule], &secrets(value))
     }
 
+    fn line(credentials: &Credentials, text: &str) -> String {
+        String::from_utf8(credentials.redact(text.as_bytes(), 0..text.len())).unwrap()
+    }
+
     #[test]
     fn a_credential_replaces_what_the_guest_set_and_is_marked_as_secret() {
         let credentials = with("authorization", "hunter22").unwrap();
@@ -238,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_echo_of_a_credential_is_blotted_out_in_every_usual_form() {
-        let value = "s3cr/t+val ue\"\\9";
+        let value = "s3cr/t+val ue\"\\9<";
         let credentials = with("authorization", value).unwrap();
         let echoes = [
             value.to_owned(),
@@ -249,14 +278,16 @@ mod tests {
             STANDARD.encode(format!("u:{value} and more")),
             STANDARD.encode(format!("us:{value}!")),
             STANDARD.encode(format!("use:{value}")),
-            "s3cr%2Ft%2Bval%20ue%22%5C9".to_owned(),
-            "s3cr%2ft%2bval+ue%22%5c9".to_owned(),
+            "s3cr%2Ft%2Bval%20ue%22%5C9%3C".to_owned(),
+            "s3cr%2ft%2bval+ue%22%5c9%3c".to_owned(),
             value.bytes().map(|byte| format!("{byte:02x}")).collect(),
             serde_json::to_string(value).unwrap(),
+            serde_json::to_string(value).unwrap().replace('/', "\\/"),
+            serde_json::to_string(value).unwrap().replace('<', "\\u003c"),
+            serde_json::to_string(value).unwrap().replace('/', "\\/").replace('<', "\\u003c"),
         ];
         for echo in echoes {
-            let mut line = format!("upstream said: {echo}!");
-            credentials.redact(&mut line);
+            let line = line(&credentials, &format!("upstream said: {echo}!"));
             assert!(line.contains(BLOT), "{echo} gave {line}");
             assert!(!line.contains("3cr"), "{echo} gave {line}");
             let mut headers = HeaderMap::new();
@@ -264,17 +295,31 @@ mod tests {
             credentials.redact_fields(&mut headers);
             assert!(headers["x-echo"].to_str().unwrap().contains(BLOT), "{echo} gave {headers:?}");
         }
-        let mut other = "nothing to see here".to_owned();
-        credentials.redact(&mut other);
-        assert_eq!(other, "nothing to see here");
+        assert_eq!(line(&credentials, "nothing to see here"), "nothing to see here");
     }
 
     #[test]
     fn a_password_in_basic_form_is_blotted_out_decoded_too() {
         let credentials = with("authorization", &STANDARD.encode("user:correct horse")).unwrap();
-        let mut line = "login of user with correct horse".to_owned();
-        credentials.redact(&mut line);
-        assert_eq!(line, "login of user with [redacted]");
+        assert_eq!(line(&credentials, "login of user with correct horse"), "login of user with [redacted]");
+        let credentials = with("authorization", &STANDARD.encode("first line\nsecond line")).unwrap();
+        assert_eq!(line(&credentials, "first line\nor second line"), "[redacted]\nor [redacted]");
+    }
+
+    #[test]
+    fn a_credential_is_found_in_the_surroundings_of_a_line_and_beside_another() {
+        let credentials = with("authorization", "correct-horse").unwrap();
+        let text = b"one correct-horse two";
+        assert_eq!(credentials.longest(), "correct-horse".len() * 2, "hexadecimal is the longest of its forms");
+        for cut in 5..17 {
+            let (first, second) = (credentials.redact(text, 0..cut), credentials.redact(text, cut..text.len()));
+            assert_eq!((first, second), (b"one [redacted]".to_vec(), b"[redacted] two".to_vec()), "{cut}");
+        }
+        assert_eq!(credentials.redact(text, 0..4), b"one ");
+        assert_eq!(credentials.redact(text, 17..21), b" two");
+        let two = ["abcdefgh", "efghijkl"].map(|value| Zeroizing::new(value.to_owned())).to_vec();
+        let both = Credentials { rules: Vec::new(), forms: two };
+        assert_eq!(line(&both, "-abcdefghijkl-"), "-[redacted]-");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! a name before a rule allows the request, or connect to an address other than those it checked.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -385,7 +386,11 @@ impl Outlet for Way {
         })
     }
 
-    fn redact(&self, line: &mut String) {
-        self.credentials.redact(line);
+    fn redact(&self, text: &[u8], own: Range<usize>) -> Vec<u8> {
+        self.credentials.redact(text, own)
+    }
+
+    fn longest_redacted(&self) -> usize {
+        self.credentials.longest()
     }
 }

@@ -134,7 +134,7 @@ impl Pool {
         let (logs, function) = (self.parts.logs.clone(), group.function.clone());
         let redactor = outlet.clone();
         let sink = move |mut lines: Vec<Line>| {
-            lines.iter_mut().for_each(|line| line.change(|text| redactor.redact(text)));
+            lines.iter_mut().for_each(|line| line.change(|text, own| redactor.redact(text, own)));
             logs.append(&function, lines);
         };
         let channel = Channel::start(stream, clock.clone(), Arc::new(sink), outlet);

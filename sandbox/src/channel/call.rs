@@ -86,7 +86,8 @@ pub(crate) struct Aftermath {
 }
 
 impl Call {
-    pub(crate) fn new(ticket: Ticket, request_ended: bool, now: Duration) -> Self {
+    /// A call of which at most `redacted` bytes at once have to be blotted out of its log.
+    pub(crate) fn new(ticket: Ticket, request_ended: bool, redacted: usize, now: Duration) -> Self {
         Self {
             egress: Egress::new(&ticket.limits),
             request: ticket.request,
@@ -103,7 +104,7 @@ impl Call {
             window: INITIAL_CREDIT,
             owed: 0,
             answer_ended: false,
-            log: Assembler::default(),
+            log: Assembler::new(redacted),
             waiter: None,
             over: None,
             deserted: false,

@@ -110,7 +110,7 @@ impl Channel {
     /// Opens a call. Its frames leave with the next [`Self::flush`].
     pub(crate) fn open(self: &Arc<Self>, head: &RequestHead, end: bool, ticket: Ticket) -> Result<Handle, NotOpened> {
         let now = self.clock.monotonic();
-        let call = Call::new(ticket, end, now);
+        let call = Call::new(ticket, end, self.outlet.longest_redacted(), now);
         // On failure the call, and the lease in it, is dropped after the lock.
         let (number, refused) = {
             let mut state = self.lock();

@@ -449,6 +449,6 @@ async fn log_pieces_become_lines_of_their_call() {
     let (ending, usage) = end_of(&handle).await;
     assert_eq!((ending, usage.log_bytes), (Ending::Trapped, 16));
     let lines = rig.lines.lock().unwrap();
-    let texts: Vec<(&str, &[u8])> = lines.iter().map(|line| (line.stream.as_str(), line.text.as_slice())).collect();
+    let texts: Vec<(&str, &[u8])> = lines.iter().map(|line| (line.stream.as_str(), line.text())).collect();
     assert_eq!(texts, [("out", &b"one\n"[..]), ("out", b"two\n"), ("out", b"rest"), ("err", b"oops")]);
 }

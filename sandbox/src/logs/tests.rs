@@ -4,6 +4,7 @@ use cofferdam_model::clock::ManualClock;
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{LogCursor, RequestId, TenantId, UnixNanos};
 
+use super::assemble::LINE_BYTES;
 use super::*;
 
 fn request() -> RequestId {
@@ -15,7 +16,7 @@ fn function() -> FunctionId {
 }
 
 fn line(text: &[u8]) -> Line {
-    Line { request: request(), stream: Stream::Out, text: text.to_vec() }
+    Line::new(request(), Stream::Out, text.to_vec())
 }
 
 struct Rig {
@@ -86,6 +87,48 @@ fn long_lines_are_broken_and_unfinished_ones_kept_until_the_end() {
     held.flush(&request(), &mut out);
     let lengths: Vec<usize> = out.iter().flat_map(Line::lines).map(<[u8]>::len).collect();
     assert_eq!(lengths, [4096, 4096, 808, 6]);
+}
+
+/// What is in the log of a call that writes these pieces, where every occurrence of `secret` is blotted out.
+fn blotted(secret: &[u8], pieces: &[&[u8]]) -> Vec<u8> {
+    let (mut held, mut lines) = (Assembler::new(secret.len()), Vec::new());
+    for piece in pieces {
+        held.take(&request(), Stream::Out, piece, 1 << 20, &mut lines).unwrap();
+        assert!(held.held() < LINE_BYTES + 2 * secret.len(), "{} bytes are held back", held.held());
+    }
+    held.flush(&request(), &mut lines);
+    for line in &mut lines {
+        line.change(|text, own| {
+            let mut clean = text.to_vec();
+            let found = text.windows(secret.len()).enumerate().filter(|(_, window)| window == &secret);
+            found.for_each(|(at, _)| clean[at..at + secret.len()].fill(b'*'));
+            clean[own].to_vec()
+        });
+    }
+    lines.iter().flat_map(|line| line.text().to_vec()).collect()
+}
+
+#[test]
+fn a_credential_is_found_wherever_a_long_line_is_cut_and_however_it_was_written() {
+    let secret = b"s3cret-of-the-api";
+    let place = |at: usize| [&vec![b'x'; at][..], secret, &[b'y'; 5000]].concat();
+    let hidden = |at: usize| [&vec![b'x'; at][..], &[b'*'; 17], &[b'y'; 5000]].concat();
+    for at in LINE_BYTES - 40..LINE_BYTES + 40 {
+        let (text, expected) = (place(at), hidden(at));
+        // As one piece, as pieces of several sizes, and as two that part inside of the credential.
+        assert_eq!(blotted(secret, &[&text]), expected, "{at}");
+        for size in [7, 100, LINE_BYTES] {
+            assert_eq!(blotted(secret, &text.chunks(size).collect::<Vec<_>>()), expected, "{at} by {size}");
+        }
+        let (first, second) = text.split_at(at + 5);
+        assert_eq!(blotted(secret, &[first, second]), expected, "{at}");
+        // A line break ends what is looked at, and the next line begins anew.
+        let ended = [&text, &b"\n"[..], &text].concat();
+        let both = [&expected, &b"\n"[..], &expected].concat();
+        assert_eq!(blotted(secret, &ended.chunks(100).collect::<Vec<_>>()), both, "{at}");
+    }
+    let byte_by_byte = place(LINE_BYTES - 3);
+    assert_eq!(blotted(secret, &byte_by_byte.chunks(1).collect::<Vec<_>>()), hidden(LINE_BYTES - 3));
 }
 
 #[test]
