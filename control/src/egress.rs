@@ -23,10 +23,8 @@ const NOT_FOR_CREDENTIALS: &[&str] = &[
     "content-length",
     "expect",
     "host",
+    "http2-settings",
     "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
@@ -79,7 +77,8 @@ fn check_rule(rule: &EgressRule, settings: &FunctionSettings) -> Result<(), Cont
     if header.is_empty() || header.len() > 64 || !field {
         return wrong("the credential's `header` is 1 to 64 of `a-z`, `0-9` and `-`");
     }
-    if NOT_FOR_CREDENTIALS.contains(&header) || header.starts_with("x-cofferdam-") {
+    let reserved = ["proxy-", "x-cofferdam-"].iter().any(|prefix| header.starts_with(prefix));
+    if reserved || NOT_FOR_CREDENTIALS.contains(&header) {
         return wrong(&format!("`{header}` cannot hold a credential"));
     }
     let printable = credential.prefix.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
@@ -106,10 +105,15 @@ pub struct Egress {
     pub credentials: Vec<(String, Zeroizing<String>)>,
 }
 
-/// Opens what a function's rules put in.
-pub(crate) fn open(vault: &Vault, tenant: &TenantEntry, function: &FunctionEntry) -> Result<Egress, ControlError> {
+/// Opens what rules of a function put in.
+pub(crate) fn open(
+    vault: &Vault,
+    tenant: &TenantEntry,
+    function: &FunctionEntry,
+    rules: &[EgressRule],
+) -> Result<Egress, ControlError> {
     let mut egress = Egress { rules: Vec::new(), credentials: Vec::new() };
-    for rule in &function.settings.egress {
+    for rule in rules {
         if let Some(credential) = &rule.credential
             && !egress.credentials.iter().any(|(name, _)| *name == credential.secret)
         {

@@ -28,7 +28,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use cofferdam_authz::{Authorizer, Pepper, SecretText, api_key};
 use cofferdam_model::id::platform_tenant;
-use cofferdam_model::{Clock, Digest, Env, FunctionId, FunctionLimits, KeyId, Random, TenantId, TenantLimits};
+use cofferdam_model::{
+    Clock, Digest, EgressRule, Env, FunctionId, FunctionLimits, KeyId, Random, TenantId, TenantLimits,
+};
 
 use crate::apply::{Change, Means};
 use crate::snapshot::compile;
@@ -181,7 +183,17 @@ impl Control {
         let snapshot = self.snapshot.load();
         let entry = snapshot.tenant(&function.tenant()).zip(snapshot.function_by_id(function));
         let (tenant, function) = entry.ok_or_else(|| ControlError::not_found("function", function.as_str()))?;
-        egress::open(&self.vault, tenant, function)
+        egress::open(&self.vault, tenant, function, &function.settings.egress)
+    }
+
+    /// Rules that a function is to have, with what they put in of the secrets it has by now. A function that does not
+    /// exist yet has none.
+    pub fn egress_by(&self, function: &FunctionId, rules: &[EgressRule]) -> Result<Egress, ControlError> {
+        let snapshot = self.snapshot.load();
+        match snapshot.tenant(&function.tenant()).zip(snapshot.function_by_id(function)) {
+            Some((tenant, function)) => egress::open(&self.vault, tenant, function, rules),
+            None => Ok(Egress { rules: Vec::new(), credentials: Vec::new() }),
+        }
     }
 
     /// The key by which API keys are recognised, for `authz::Identities`.

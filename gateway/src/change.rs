@@ -10,9 +10,10 @@ use bytes::Bytes;
 use cofferdam_audit::{Entry, Recorded};
 use cofferdam_authz::Permit;
 use cofferdam_model::operation::FunctionRef;
-use cofferdam_model::{Ending, FunctionId, LogRange, Manage, Operation as _, TenantId};
+use cofferdam_model::{EgressRule, Ending, FunctionId, LogRange, Manage, Operation as _, TenantId};
 use cofferdam_sandbox::{Cause, LogPage};
 use http::StatusCode;
+use zeroize::Zeroizing;
 
 use crate::body::Inbound;
 use crate::drain::Phase;
@@ -22,7 +23,7 @@ use crate::node::Node;
 use crate::pipeline::Unrecorded;
 use crate::refusal::Refusal;
 use crate::respond::{Ran, Reply};
-use crate::{metrics, observe};
+use crate::{egress, metrics, observe};
 
 /// Steps of counting that whoever asks for usage waits for. More is only left after a long time without counting.
 const STEPS_TO_ANSWER: usize = 8;
@@ -89,9 +90,40 @@ async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> 
             return Ok(Told::Text(metrics::MEDIA_TYPE, text));
         }
         Manage::PublishVersion { .. } => publish(node, recorded, body).await?,
-        _ => apply(node, recorded)?,
+        operation => {
+            check_credentials(node, operation)?;
+            apply(node, recorded)?
+        }
     };
     Ok(Told::Json(told))
+}
+
+/// Refuses a credential with which no call could be made: better told to whoever sets it than to each caller of the
+/// function. Only once the change is permitted, since what a function's rules name is not for everybody.
+fn check_credentials(node: &Node, operation: &Manage) -> Result<(), Refusal> {
+    let control = node.live.control();
+    let wrong = |message: String| Refusal::Invalid { message };
+    let (rules, secrets) = match operation {
+        Manage::PutFunction { function, settings } => {
+            let opened = tokio::task::block_in_place(|| control.egress_by(&function.id, &settings.egress))?;
+            (opened.rules, opened.credentials)
+        }
+        Manage::PutSecret { function, name, value } => {
+            let snapshot = control.snapshot();
+            let Some(entry) = snapshot.function_by_id(&function.id) else { return Ok(()) };
+            let named = |rule: &&EgressRule| rule.credential.as_ref().is_some_and(|part| part.secret == *name);
+            let rules: Vec<EgressRule> = entry.settings.egress.iter().filter(named).cloned().collect();
+            if rules.is_empty() {
+                return Ok(());
+            }
+            let text = std::str::from_utf8(value.expose()).map_err(|_| {
+                wrong(format!("secret `{name}`: a credential of an egress rule is text; set one that is"))
+            })?;
+            (rules, vec![(name.clone(), Zeroizing::new(text.to_owned()))])
+        }
+        _ => return Ok(()),
+    };
+    egress::check_credentials(&rules, &secrets).map_err(|error| wrong(error.to_string()))
 }
 
 /// Makes a change, shows it to the calls that come from now on, and lets go of what it replaced.

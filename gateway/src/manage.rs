@@ -14,7 +14,7 @@ use http::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::egress::check_ceiling;
+use crate::egress::{check_ceiling, check_rules};
 use crate::refusal::Refusal;
 
 mod asked;
@@ -166,6 +166,7 @@ impl Asked {
             }
             Action::PutFunction => {
                 let settings = json::<FunctionSettings>(body)?;
+                check_rules(&settings.egress).map_err(|error| invalid(error.to_string()))?;
                 Manage::PutFunction { function: names.function_or_new(random)?, settings }
             }
             Action::PublishVersion => Manage::PublishVersion {

@@ -190,6 +190,62 @@ async fn a_credential_is_put_in_by_the_gateway_and_its_echo_blotted_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_every_call_would_fail_with_is_refused_when_it_is_set() {
+    let world = World::new().await;
+    let mut admin = world.scene.caller("acme", "ada", "admin").await.unwrap();
+    let secret = "/-/v1/tenants/acme/functions/keyed/secrets/OUTSIDE_KEY";
+    let answer = admin.call(Method::PUT, secret, "short").await.unwrap();
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert!(answer.text().contains("`OUTSIDE_KEY`: its value has fewer than 6 bytes"), "{}", answer.text());
+    // Who may not set it is not told what the function's rules name.
+    let mut vera = world.scene.caller("acme", "vera", "viewer").await.unwrap();
+    let answer = vera.call(Method::PUT, secret, "short").await.unwrap();
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    // A value that was set while no rule named it.
+    let other = "/-/v1/tenants/acme/functions/keyed/secrets/OTHER_KEY";
+    assert_eq!(admin.call(Method::PUT, other, "short").await.unwrap().status, 200);
+    let port = world.outside.port;
+    let put = |rule: &str| format!(r#"{{"egress": [{{"host": "{NAME}", "port": {port}, {rule}}}]}}"#);
+    let path = "/-/v1/tenants/acme/functions/keyed";
+    for (rule, told) in [
+        (
+            r#""credential": {"header": "x-key", "secret": "OTHER_KEY"}"#,
+            "`OTHER_KEY`: its value has fewer than 6 bytes",
+        ),
+        (r#""credential": {"header": "proxy-key", "secret": "OUTSIDE_KEY"}"#, "`proxy-key` is no header"),
+        (r#""ca": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n""#, "its `ca` cannot be read"),
+    ] {
+        let answer = admin.call(Method::PUT, path, put(rule)).await.unwrap();
+        assert_eq!(answer.status, 400, "{rule}: {}", answer.text());
+        assert!(answer.text().contains(told), "{}", answer.text());
+    }
+    // None of it was taken: with a proper value the function works as it was deployed.
+    world.scene.set_secret("acme/keyed", "OUTSIDE_KEY", KEY).unwrap();
+    assert!(world.asks("keyed", "get", "/echo").await.0.starts_with("status: 200"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_does_not_reach_the_node_it_runs_on_by_whichever_address() {
+    let world = World::new().await;
+    let url = world.scene.node.url();
+    let port: u16 = url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap();
+    world.ceiling(&format!(
+        "[egress]\nnetworks = [\"127.0.0.0/8\"]\nrules = [{{ host = \"*\", ports = [{port}], plain = true }}]\n"
+    ));
+    let component = committed("fetch/fetch.wasm").display().to_string();
+    let text = format!(
+        "manifest = 1\n[app]\nname = \"inward\"\ntenant = \"acme\"\n[functions.inward]\n\
+         source = {{ path = {component:?} }}\n[[functions.inward.egress]]\nhost = \"*\"\nport = {port}\ntls = false\n"
+    );
+    let file = world.scene.site.file("inward.toml", &text).unwrap();
+    world.scene.node.run(&world.scene.site, &["apply", &file.display().to_string()]).unwrap();
+    let target = format!("/-/invoke/acme/inward/get?url=http://127.0.0.1:{port}/-/health");
+    let (text, records) = world.gets(&target).await;
+    assert!(text.starts_with("error: "), "{text}");
+    assert_eq!(egress(&records)[0]["ending"], "denied_address", "{records:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_and_bytes_beyond_a_functions_limits_are_refused() {
     let world = World::new().await;
     let (text, records) = world.asks("fetch", "8", "/hello").await;

@@ -7,6 +7,7 @@ use std::ops::Range;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use cofferdam_model::EgressRule;
+use cofferdam_model::egress::Credential;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
 use zeroize::Zeroizing;
@@ -118,37 +119,59 @@ fn blotted(text: &[u8], own: Range<usize>, places: &[Range<usize>]) -> Vec<u8> {
     clean
 }
 
+/// Whether a rule's credential could be put in at all, whatever its value is.
+pub(super) fn check(rule: &EgressRule) -> Result<(), EgressSetupError> {
+    field(rule).map(drop)
+}
+
+/// The field that a rule's credential goes into.
+fn field(rule: &EgressRule) -> Result<Option<(&Credential, HeaderName)>, EgressSetupError> {
+    let Some(credential) = &rule.credential else { return Ok(None) };
+    if !rule.tls {
+        return Err(EgressSetupError::rule(rule, "a credential is sent over TLS only; take one of the two out"));
+    }
+    if !is_plain(&credential.prefix) {
+        let message = "the credential's `prefix` holds a byte that no header can; use printable ASCII";
+        return Err(EgressSetupError::rule(rule, message));
+    }
+    let header = HeaderName::try_from(credential.header.as_str()).ok().filter(|name| !heads::is_reserved(name));
+    let header = header.ok_or_else(|| {
+        let header: String = credential.header.chars().take(64).collect();
+        EgressSetupError::rule(rule, format!("`{header}` is no header a credential can be in; name another"))
+    })?;
+    Ok(Some((credential, header)))
+}
+
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| (0x20..0x7f).contains(&byte))
+}
+
 fn one(
     rule: &EgressRule,
     secrets: &[(String, Zeroizing<String>)],
     forms: &mut Vec<Zeroizing<String>>,
 ) -> Result<Option<Injected>, EgressSetupError> {
-    let Some(credential) = &rule.credential else { return Ok(None) };
-    if !rule.tls {
-        return Err(EgressSetupError::rule(rule, "a credential is sent over TLS only; take one of the two out"));
-    }
-    let header = HeaderName::try_from(credential.header.as_str()).ok().filter(|name| !heads::is_reserved(name));
-    let header = header.ok_or_else(|| {
-        let header: String = credential.header.chars().take(64).collect();
-        EgressSetupError::rule(rule, format!("`{header}` is no header a credential can be in"))
-    })?;
+    let Some((credential, header)) = field(rule)? else { return Ok(None) };
     let secret = credential.secret.clone();
     let Some((_, value)) = secrets.iter().find(|(name, _)| *name == secret) else {
         return Err(EgressSetupError::NoSecret { rule: rule.to_string(), secret });
     };
     let bad = |message| EgressSetupError::BadSecret { rule: rule.to_string(), secret: secret.clone(), message };
     if value.len() < LEAST_BYTES {
-        return Err(bad("its value has fewer than 6 bytes, so that it could not be kept out of logs"));
+        return Err(bad(
+            "its value has fewer than 6 bytes, so that it could not be kept out of logs; set a longer one",
+        ));
     }
     if value.len() > MOST_BYTES {
-        return Err(bad("its value has more than 8192 bytes"));
+        return Err(bad("its value has more than 8192 bytes; set a shorter one"));
     }
     let mut whole = Zeroizing::new(String::with_capacity(credential.prefix.len() + value.len()));
     whole.push_str(&credential.prefix);
     whole.push_str(value);
-    let plain = |text: &str| text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-    if !plain(&whole) || value.trim() != value.as_str() || HeaderValue::from_str(&whole).is_err() {
-        return Err(bad("it holds a byte that no header can, or a space or line break at an end"));
+    if !is_plain(value) || value.trim() != value.as_str() || HeaderValue::from_str(&whole).is_err() {
+        return Err(bad(
+            "its value holds a byte that no header can, or a space or line break at an end; set it without",
+        ));
     }
     all_forms(value, forms);
     Ok(Some(Injected { secret, header, value: whole }))

@@ -28,6 +28,7 @@ use zeroize::Zeroizing;
 
 pub use config::{EgressConfig, check_ceiling};
 pub use error::EgressSetupError;
+pub(crate) use outlet::check_credentials;
 pub use outlet::check_rules;
 
 use dial::{Dial, Tcp};

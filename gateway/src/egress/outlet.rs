@@ -18,10 +18,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
 
 use super::address::Judge;
 use super::authority::Target;
-use super::credential::Credentials;
+use super::credential::{self, Credentials};
 use super::dial::{self, Io};
 use super::download::{Bounds, Download, broken};
 use super::error::EgressSetupError;
@@ -82,8 +83,17 @@ pub fn check_rules(rules: &[EgressRule]) -> Result<(), EgressSetupError> {
             let method: String = method.chars().take(32).collect();
             return Err(EgressSetupError::rule(rule, format!("`{method}` is none of {}", METHODS.join(", "))));
         }
+        credential::check(rule)?;
     }
     Trusts::new(rules).map(|_| ())
+}
+
+/// Whether the secrets that rules name can be put in. Rules whose secret is not among them are the caller's to leave out.
+pub(crate) fn check_credentials(
+    rules: &[EgressRule],
+    secrets: &[(String, Zeroizing<String>)],
+) -> Result<(), EgressSetupError> {
+    Credentials::new(rules, secrets).map(drop)
 }
 
 impl Way {

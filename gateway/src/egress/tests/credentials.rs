@@ -2,6 +2,7 @@
 
 use super::server::{Identity, Reply, Server};
 use super::*;
+use crate::egress::{check_credentials, check_rules};
 
 use base64::Engine as _;
 
@@ -78,4 +79,33 @@ async fn a_missing_secret_is_named_when_the_way_out_is_opened() {
         "egress rule `https://api.example.com:443` needs the secret `NOT_SET`, which is not set; set it, or take the \
          credential out"
     );
+}
+
+#[test]
+fn what_every_call_would_fail_with_is_told_beforehand_with_what_to_do() {
+    let good = keyed(HOST, &Identity::of(&[HOST]).pem);
+    let value = |text: &str| vec![("API_KEY".to_owned(), Zeroizing::new(text.to_owned()))];
+    assert_eq!(check_rules(std::slice::from_ref(&good)), Ok(()));
+    assert_eq!(check_credentials(std::slice::from_ref(&good), &value(SECRET)), Ok(()));
+    let refused = |change: fn(&mut EgressRule)| {
+        let mut rule = good.clone();
+        change(&mut rule);
+        check_rules(&[rule]).unwrap_err().to_string()
+    };
+    let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert!(refused(|rule| rule.ca = Some("no PEM".into())).ends_with("give PEM, or leave it out"));
+    let error = check_rules(&[keyed(HOST, no_certificate)]).unwrap_err().to_string();
+    assert!(error.starts_with("egress rule `https://api.example.com:443`: its `ca` cannot be read"), "{error}");
+    for header in ["proxy-anything", "http2-settings", "host", "a b"] {
+        let mut rule = good.clone();
+        rule.credential.as_mut().unwrap().header = header.into();
+        let error = check_rules(&[rule]).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{header}` is no header a credential can be in")), "{error}");
+    }
+    assert!(refused(|rule| rule.credential.as_mut().unwrap().prefix = "K\u{e4}y ".into()).contains("`prefix`"));
+    for (text, remedy) in [("short", "set a longer one"), ("with a line break\n", "set it without")] {
+        let error = check_credentials(std::slice::from_ref(&good), &value(text)).unwrap_err().to_string();
+        assert!(error.contains("cannot use the secret `API_KEY`") && error.ends_with(remedy), "{error}");
+        assert!(!error.contains(text), "{error}");
+    }
 }
