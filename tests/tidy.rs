@@ -267,9 +267,11 @@ fn what_must_not_be_linked_is_not() {
 fn every_claim_names_a_test_that_exists() {
     let claims = std::fs::read_to_string(root().join("docs/THREATS.md")).unwrap();
     let code: String = rust_files().into_iter().map(|(_, text)| text).collect();
-    let mut missing = Vec::new();
+    let (mut missing, mut ids) = (Vec::new(), BTreeSet::new());
     let mut named = 0;
     for row in claims.lines().filter(|l| l.starts_with("| C")) {
+        let id = row.split('|').nth(1).unwrap().trim();
+        assert!(ids.insert(id), "two claims are called {id}");
         let tests = row.trim_end_matches('|').rsplit('|').next().unwrap();
         let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
         assert!(!names.is_empty(), "a claim without a test: {row}");
