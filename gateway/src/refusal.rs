@@ -170,6 +170,12 @@ pub enum Refusal {
     FunctionWallExceeded,
     /// The function used up its memory.
     FunctionMemoryExhausted,
+    /// The function used up its stack.
+    FunctionStackExhausted,
+    /// The function held too many handles.
+    FunctionHandlesExhausted,
+    /// The function passed more to the host, or asked more of it, than it takes.
+    FunctionHostcallExhausted,
     /// The function's answer is larger than allowed.
     FunctionResponseTooLarge,
     /// Too many calls of this function at once.
@@ -211,6 +217,9 @@ impl Refusal {
             Self::FunctionTrapped
             | Self::FunctionNoAnswer
             | Self::FunctionMemoryExhausted
+            | Self::FunctionStackExhausted
+            | Self::FunctionHandlesExhausted
+            | Self::FunctionHostcallExhausted
             | Self::FunctionResponseTooLarge
             | Self::CellLost => StatusCode::BAD_GATEWAY,
             Self::KeysUnavailable
@@ -251,6 +260,9 @@ impl Refusal {
             Self::FunctionCpuExhausted => "function_cpu_exhausted",
             Self::FunctionWallExceeded => "function_wall_exceeded",
             Self::FunctionMemoryExhausted => "function_memory_exhausted",
+            Self::FunctionStackExhausted => "function_stack_exhausted",
+            Self::FunctionHandlesExhausted => "function_handles_exhausted",
+            Self::FunctionHostcallExhausted => "function_hostcall_exhausted",
             Self::FunctionResponseTooLarge => "function_response_too_large",
             Self::FunctionBusy { .. } => "function_busy",
             Self::CellLost => "cell_lost",
@@ -287,6 +299,9 @@ impl Refusal {
             Self::FunctionCpuExhausted => "the function used up its CPU time",
             Self::FunctionWallExceeded => "the function took too long",
             Self::FunctionMemoryExhausted => "the function used up its memory",
+            Self::FunctionStackExhausted => "the function used up its stack",
+            Self::FunctionHandlesExhausted => "the function held too many handles at once",
+            Self::FunctionHostcallExhausted => "the function passed more at once than its host takes",
             Self::FunctionResponseTooLarge => "the function's answer is larger than allowed",
             Self::FunctionBusy { .. } => "too many calls of this function at once",
             Self::CellLost => "the function's process was lost during the call",
@@ -304,6 +319,9 @@ impl Refusal {
             | Ending::CpuExhausted
             | Ending::WallExceeded
             | Ending::MemoryExhausted
+            | Ending::StackExhausted
+            | Ending::HandlesExhausted
+            | Ending::HostcallExhausted
             | Ending::ResponseTooLarge => Origin::Function,
             Ending::Answered
             | Ending::Refused
@@ -345,6 +363,9 @@ impl Refusal {
             Self::FunctionCpuExhausted => Ending::CpuExhausted,
             Self::FunctionWallExceeded => Ending::WallExceeded,
             Self::FunctionMemoryExhausted => Ending::MemoryExhausted,
+            Self::FunctionStackExhausted => Ending::StackExhausted,
+            Self::FunctionHandlesExhausted => Ending::HandlesExhausted,
+            Self::FunctionHostcallExhausted => Ending::HostcallExhausted,
             Self::FunctionResponseTooLarge => Ending::ResponseTooLarge,
             Self::CellLost => Ending::CellLost,
             Self::Unavailable { .. } => Ending::Unavailable,
@@ -363,6 +384,9 @@ impl Refusal {
             Ending::CpuExhausted => Self::FunctionCpuExhausted,
             Ending::WallExceeded => Self::FunctionWallExceeded,
             Ending::MemoryExhausted => Self::FunctionMemoryExhausted,
+            Ending::StackExhausted => Self::FunctionStackExhausted,
+            Ending::HandlesExhausted => Self::FunctionHandlesExhausted,
+            Ending::HostcallExhausted => Self::FunctionHostcallExhausted,
             Ending::ResponseTooLarge => Self::FunctionResponseTooLarge,
             Ending::CellLost => Self::CellLost,
             Ending::Unavailable => Self::Unavailable { retry_after },

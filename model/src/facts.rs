@@ -116,6 +116,12 @@ names! {
         WallExceeded = "wall_exceeded",
         /// Memory used up.
         MemoryExhausted = "memory_exhausted",
+        /// Stack used up.
+        StackExhausted = "stack_exhausted",
+        /// More handles held than an instance may, its own or the host's for it.
+        HandlesExhausted = "handles_exhausted",
+        /// More passed to the host, or asked of it, than one call of it takes; or more fields than it holds.
+        HostcallExhausted = "hostcall_exhausted",
         /// Answer larger than allowed.
         ResponseTooLarge = "response_too_large",
         /// The cell died.

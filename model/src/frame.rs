@@ -238,6 +238,9 @@ const REPORTABLE: &[Ending] = &[
     Ending::CpuExhausted,
     Ending::WallExceeded,
     Ending::MemoryExhausted,
+    Ending::StackExhausted,
+    Ending::HandlesExhausted,
+    Ending::HostcallExhausted,
     Ending::ResponseTooLarge,
     Ending::ClientGone,
 ];

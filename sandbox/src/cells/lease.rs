@@ -83,6 +83,14 @@ impl Lease {
 
     /// Notes how the call ended. A guest that was stopped by force may have left its cell in a state nobody foresaw.
     pub(crate) fn ended(&mut self, ending: Ending) {
-        self.seat.soiled = matches!(ending, Ending::Trapped | Ending::MemoryExhausted | Ending::CpuExhausted);
+        self.seat.soiled = matches!(
+            ending,
+            Ending::Trapped
+                | Ending::MemoryExhausted
+                | Ending::CpuExhausted
+                | Ending::StackExhausted
+                | Ending::HandlesExhausted
+                | Ending::HostcallExhausted
+        );
     }
 }

@@ -105,9 +105,19 @@ async fn a_new_generation_ends_old_cells_once_they_are_quiet() {
     assert_eq!(channel.closed().await, Closed::Retired);
 }
 
+/// Ends of calls whose guest did not come to its own.
+const FORCED: [Ending; 6] = [
+    Ending::Trapped,
+    Ending::MemoryExhausted,
+    Ending::CpuExhausted,
+    Ending::StackExhausted,
+    Ending::HandlesExhausted,
+    Ending::HostcallExhausted,
+];
+
 #[tokio::test]
 async fn a_cell_whose_guest_was_stopped_by_force_is_not_used_again() {
-    for ending in [Ending::Trapped, Ending::MemoryExhausted, Ending::CpuExhausted] {
+    for ending in FORCED {
         let rig = Rig::new(Script::default());
         let operation = operation(1, function_limits(64, 2));
         let mut soiled = lease(&rig, &operation, &deployment(1)).await.unwrap();

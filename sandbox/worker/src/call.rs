@@ -15,29 +15,39 @@ use cofferdam_model::frame::{RequestHead, put_done};
 use http::uri::{Parts, PathAndQuery};
 use http::{HeaderValue, Method, Request, Uri, header};
 use tokio::time::Sleep;
-use wasmtime::{Engine, Store};
-use wasmtime_wasi_http::WasiHttpView;
+use wasmtime::component::ResourceTableError;
+use wasmtime::{Engine, Store, Trap};
+use wasmtime_wasi_http::{FieldMapError, WasiHttpView};
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 
 use crate::answer::Answer;
-use crate::capability::{Exited, HANDLES, Host, STDERR, Source, write_piece};
+use crate::capability::{Exited, HANDLES, Host, STDERR, Source, TooMuch, write_piece};
 use crate::cell::Shared;
 use crate::state::{CallState, Inbound};
+use crate::turns::Turn;
 
 /// Bytes one host call may copy out of the guest. Bodies pass in pieces far smaller.
 const HOSTCALL_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of the reason written to the function's log when its guest fails.
 const REASON_BYTES: usize = 2048;
+/// What the engine says where the store's handles, or what one host call may copy, are used up. It has no types for
+/// these; that guests end as they must, and not as trapped, is what shows when its words change.
+const WORDS: &[(&str, Ending)] = &[
+    ("cannot allocate another handle", Ending::HandlesExhausted),
+    ("too much data is being copied between the host and the guest", Ending::HostcallExhausted),
+];
 
 /// Runs one call and reports its end.
 pub(crate) async fn run(cell: Arc<Shared>, state: Arc<CallState>, head: RequestHead) {
     let begun = cell.source.clock.monotonic();
+    let wall = Duration::from_millis(state.limits.wall_ms);
+    cell.turns.add(state.number, begun.saturating_add(wall));
     let method = head.method.clone();
     let mut exchange = Exchange { cell: &cell, state: &state, method, running: true, answer: None };
     let ending = match request(head, &cell, &state) {
         Some(request) => {
             let mut guest = pin!(guest(&cell, state.clone(), request));
-            let mut deadline = pin!(tokio::time::sleep(Duration::from_millis(state.limits.wall_ms)));
+            let mut deadline = pin!(tokio::time::sleep(wall));
             poll_fn(|cx| {
                 let polled = exchange.poll(guest.as_mut(), deadline.as_mut(), cx);
                 cell.source.outbox.tend();
@@ -57,6 +67,7 @@ pub(crate) async fn run(cell: Arc<Shared>, state: Arc<CallState>, head: RequestH
         memory_kib_ms: state.memory.held_kib_ms(),
         ..Usage::default()
     };
+    cell.turns.remove(state.number);
     cell.forget(state.number);
     // Every ending decided here is one a cell may report, so the frame cannot be refused.
     let _ = cell.source.outbox.add(|out| put_done(out, state.number, ending, &usage));
@@ -121,21 +132,36 @@ impl Exchange<'_> {
             return Poll::Ready(Ending::ClientGone);
         }
         if self.running {
-            match self.cell.loaded.ticker.awake(|| self.state.meter.measure(|| guest.poll(cx))) {
-                Poll::Ready(end) => {
-                    self.running = false;
-                    if let Err(ending) = end.or_else(|error| self.judge(&error)) {
+            match self.cell.turns.of(self.state.number, self.cell.source.clock.monotonic()) {
+                Turn::Over => return Poll::Ready(Ending::WallExceeded),
+                Turn::Later => cx.waker().wake_by_ref(),
+                Turn::Now => {
+                    if let Err(ending) = self.run_guest(guest, cx) {
                         return Poll::Ready(ending);
                     }
                 }
-                Poll::Pending if self.state.meter.exhausted() => return Poll::Ready(Ending::CpuExhausted),
-                Poll::Pending => {}
             }
         }
         match self.advance(cx) {
             Ok(true) => Poll::Ready(Ending::Answered),
             Ok(false) => deadline.poll(cx).map(|()| Ending::WallExceeded),
             Err(ending) => Poll::Ready(ending),
+        }
+    }
+
+    /// Gives the guest a turn.
+    fn run_guest(
+        &mut self,
+        guest: Pin<&mut impl Future<Output = wasmtime::Result<()>>>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Ending> {
+        match self.cell.loaded.ticker.awake(|| self.state.meter.measure(|| guest.poll(cx))) {
+            Poll::Ready(end) => {
+                self.running = false;
+                end.or_else(|error| self.judge(&error))
+            }
+            Poll::Pending if self.state.meter.exhausted() => Err(Ending::CpuExhausted),
+            Poll::Pending => Ok(()),
         }
     }
 
@@ -165,10 +191,11 @@ impl Exchange<'_> {
         if let Some(Exited(true)) = error.downcast_ref() {
             return Ok(());
         }
-        let ending = match () {
-            () if self.state.meter.exhausted() => Ending::CpuExhausted,
-            () if self.state.memory.refused() => Ending::MemoryExhausted,
-            () => Ending::Trapped,
+        let ending = match limit_met(error) {
+            _ if self.state.meter.exhausted() => Ending::CpuExhausted,
+            Some(ending) => ending,
+            None if self.state.memory.refused() => Ending::MemoryExhausted,
+            None => Ending::Trapped,
         };
         self.tell(&format!("{}: {error:#}", ending.as_str()));
         Err(ending)
@@ -180,6 +207,27 @@ impl Exchange<'_> {
         line.push('\n');
         write_piece(&self.cell.source.outbox, self.state.number, STDERR, line.as_bytes());
     }
+}
+
+/// The limit that an error says was met, if it was one. Only the cause itself is looked at: around it are words that a
+/// guest may choose, the names of its functions.
+fn limit_met(error: &wasmtime::Error) -> Option<Ending> {
+    match error.downcast_ref() {
+        Some(Trap::StackOverflow) => return Some(Ending::StackExhausted),
+        Some(_) => return None,
+        None => {}
+    }
+    if let Some(ResourceTableError::Full) = error.downcast_ref() {
+        return Some(Ending::HandlesExhausted);
+    }
+    if let Some(FieldMapError::TooManyFields | FieldMapError::TotalSizeTooBig) = error.downcast_ref() {
+        return Some(Ending::HostcallExhausted);
+    }
+    if error.downcast_ref::<TooMuch>().is_some() {
+        return Some(Ending::HostcallExhausted);
+    }
+    let cause = error.root_cause().to_string();
+    WORDS.iter().find(|(words, _)| cause.starts_with(words)).map(|(_, ending)| *ending)
 }
 
 fn micros(duration: Duration) -> u64 {

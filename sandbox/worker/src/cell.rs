@@ -28,6 +28,7 @@ use crate::engine::{self, Loaded};
 use crate::error::WorkerError;
 use crate::state::CallState;
 use crate::sys::Mapping;
+use crate::turns::Turns;
 
 /// Bytes of a reason why a version cannot be loaded.
 const REASON_BYTES: usize = 4096;
@@ -131,6 +132,7 @@ pub(crate) fn live(
             source: Source::new(env, clock, random, outbox.clone()),
             limits: Arc::new(limits),
             calls: Mutex::default(),
+            turns: Turns::default(),
         };
         tokio::select! {
             ended = serve(Arc::new(shared), Inbox::new(stream)) => ended,
@@ -145,6 +147,8 @@ pub(crate) struct Shared {
     pub(crate) loaded: Loaded,
     /// Where capabilities come from.
     pub(crate) source: Source,
+    /// Whose turn it is.
+    pub(crate) turns: Turns,
     limits: Arc<FunctionLimits>,
     calls: Mutex<HashMap<u32, Arc<CallState>>>,
 }

@@ -18,6 +18,7 @@ mod profile;
 mod state;
 mod sys;
 mod ticker;
+mod turns;
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,7 @@ use wasmtime_wasi_http::WasiHttpCtx;
 pub(crate) use self::env::Exited;
 pub(crate) use self::http_in::is_hop_by_hop;
 pub(crate) use self::log::{STDERR, write_piece};
+pub(crate) use self::random::TooMuch;
 use crate::channel::Outbox;
 use crate::fetch::Fetches;
 use crate::limiter::Limiter;

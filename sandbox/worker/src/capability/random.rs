@@ -14,13 +14,18 @@ use super::Host;
 /// Bytes a guest gets at a time.
 const MAX_BYTES: usize = 1024 * 1024;
 
+/// A guest asked for more at a time than it gets.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {MAX_BYTES} random bytes at a time")]
+pub(crate) struct TooMuch;
+
 /// The cell's source.
 pub(super) struct Bounded(pub(super) Arc<dyn Random>);
 
 impl Bounded {
     fn bytes(&self, count: u64) -> wasmtime::Result<Vec<u8>> {
         let count = usize::try_from(count).ok().filter(|count| *count <= MAX_BYTES);
-        let count = count.ok_or_else(|| wasmtime::format_err!("more than {MAX_BYTES} random bytes at a time"))?;
+        let count = count.ok_or(TooMuch)?;
         let mut bytes = vec![0; count];
         self.0.fill(&mut bytes);
         Ok(bytes)
