@@ -17,8 +17,8 @@ use http::{HeaderValue, Method, Request, Uri, header};
 use tokio::time::Sleep;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{Engine, Store, Trap};
-use wasmtime_wasi_http::{FieldMapError, WasiHttpView};
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::{FieldMapError, WasiHttpView};
 
 use crate::answer::Answer;
 use crate::capability::{Exited, HANDLES, Host, STDERR, Source, TooMuch, write_piece};
@@ -57,6 +57,10 @@ pub(crate) async fn run(cell: Arc<Shared>, state: Arc<CallState>, head: RequestH
         }
         None => Ending::NoAnswer,
     };
+    let dropped = state.logged().saturating_sub(state.limits.log_bytes);
+    if dropped > 0 {
+        exchange.tell(&format!("cofferdam: {dropped} bytes of log over the call's limit were dropped"));
+    }
     let usage = Usage {
         cpu_us: state.meter.used_us(),
         wall_us: micros(cell.source.clock.monotonic().saturating_sub(begun)),

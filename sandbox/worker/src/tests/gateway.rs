@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use cofferdam_model::EgressEnd;
 use cofferdam_model::clock::SystemClock;
 use cofferdam_model::facts::{Ending, Isolation, Usage};
 use cofferdam_model::frame::*;
@@ -218,6 +219,13 @@ impl Gateway {
         }
         let (number, head, body, _) = self.fetches.remove(0);
         (number, head, body)
+    }
+
+    /// Refuses a request to the outside as a node does that has no rule for it.
+    pub(super) fn deny(&mut self, fetch: u32) {
+        let mut out = Vec::new();
+        put_fetch_failed(&mut out, fetch, EgressEnd::DeniedByRule).unwrap();
+        self.raw(&out);
     }
 
     /// Reads frames until a request to the outside is cancelled.
