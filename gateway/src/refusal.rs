@@ -301,7 +301,7 @@ impl Refusal {
             Self::FunctionMemoryExhausted => "the function used up its memory",
             Self::FunctionStackExhausted => "the function used up its stack",
             Self::FunctionHandlesExhausted => "the function held too many handles at once",
-            Self::FunctionHostcallExhausted => "the function passed more at once than its host takes",
+            Self::FunctionHostcallExhausted => "the function passed more at once than the host takes",
             Self::FunctionResponseTooLarge => "the function's answer is larger than allowed",
             Self::FunctionBusy { .. } => "too many calls of this function at once",
             Self::CellLost => "the function's process was lost during the call",

@@ -104,17 +104,7 @@ impl Sealed {
         }
         let mut memory = File::from(anonymous().map_err(SandboxError::file("make memory for", path))?);
         let copied = copy(file, &mut memory, key, bytes).map_err(read)?;
-        let Copied { mac, front, copied } = copied;
-        if copied != bytes {
-            return Err(tampered("it changed while it was read"));
-        }
-        let (Some(magic), Some(claimed)) = (front.get(..8), front.get(8..8 + MAC_BYTES)) else {
-            return Err(tampered("shorter than any artifact"));
-        };
-        if magic != MAGIC || verify_slices_are_equal(claimed, mac.as_ref()).is_err() {
-            return Err(tampered("its MAC does not fit"));
-        }
-        let header = header(&front, bytes).ok_or_else(|| tampered("its header is malformed"))?;
+        let header = verify(&copied, bytes).map_err(tampered)?;
         let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
         rustix::fs::fcntl_add_seals(&memory, seals)
             .map_err(|error| SandboxError::file("seal the memory of", path)(error.into()))?;
@@ -155,6 +145,31 @@ fn copy(mut from: impl Read, to: &mut impl Write, key: &hmac::Key, bytes: u64) -
         context.update(piece);
         to.write_all(piece)?;
         copied = copied.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+    }
+}
+
+/// The header of an artifact of this length, or what is wrong with it.
+fn verify(copied: &Copied, bytes: u64) -> Result<Header, &'static str> {
+    if copied.copied != bytes {
+        return Err("it changed while it was read");
+    }
+    let front = &copied.front;
+    let (Some(magic), Some(claimed)) = (front.get(..8), front.get(8..8 + MAC_BYTES)) else {
+        return Err("shorter than any artifact");
+    };
+    if magic != MAGIC || verify_slices_are_equal(claimed, copied.mac.as_ref()).is_err() {
+        return Err("its MAC does not fit");
+    }
+    header(front, bytes).ok_or("its header is malformed")
+}
+
+/// What is wrong with bytes as an artifact bound by this key, if anything: what a node asks before a cell gets it.
+pub fn artifact_flaw(artifact: &[u8], key: &[u8; 32]) -> Option<&'static str> {
+    let bytes = u64::try_from(artifact.len()).unwrap_or(u64::MAX);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    match copy(artifact, &mut io::sink(), &key, bytes) {
+        Ok(copied) => verify(&copied, bytes).err(),
+        Err(_) => Some("it cannot be read"),
     }
 }
 

@@ -23,6 +23,7 @@ mod store;
 mod testing;
 mod turns;
 
+pub use artifact::artifact_flaw;
 pub use cells::{Cause, CellInfo, Gauges};
 pub use cgroup::cgroups;
 pub use config::{Deployment, InboundBody, SandboxConfig, Unseal};

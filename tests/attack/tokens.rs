@@ -1,6 +1,6 @@
 //! Forged, bent and borrowed credentials.
 
-use cofferdam_tests::Scene;
+use cofferdam_tests::{Scene, guests};
 use http::StatusCode;
 
 /// Swaps the header of a token for another, keeping payload and signature.
@@ -69,4 +69,36 @@ async fn a_token_cannot_name_the_platform_as_its_tenant() {
     // The role alone, in a tenant of one's own, is worth nothing on the platform.
     let mut eve = scene.caller("acme", "eve", "operator").await.unwrap();
     assert!(eve.get("/-/v1/tenants").await.unwrap().status.is_client_error());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_forged_in_headers_is_dropped_and_the_function_is_told_the_real_one() {
+    let scene = Scene::new().unwrap();
+    let guest = guests::hostile("hostile.wasm").display().to_string();
+    let manifest = format!(
+        "manifest = 1\n[app]\nname = \"tells\"\ntenant = \"acme\"\n[functions.tells]\nsource = {{ path = {guest:?} }}\n\
+         [[routes]]\nhost = \"localhost\"\npath = \"/acme/tells/{{*what}}\"\nfunction = \"tells\"\n"
+    );
+    let manifest = scene.site.file("tells.toml", &manifest).unwrap().display().to_string();
+    scene.node.run(&scene.site, &["apply", &manifest]).unwrap();
+    let token = scene.site.token("acme", "alice", "invoker").unwrap();
+    for name in [
+        "x-cofferdam-principal",
+        "X-Cofferdam-Principal",
+        "x-cofferdam-tenant",
+        "x-cofferdam-request-id",
+        "x-cofferdam-roles",
+        "x-cofferdam-admin",
+        "cofferdam-internal",
+    ] {
+        let mut alice = scene.node.client().await.unwrap().with(&token).with_header(name, "forged");
+        let answer = alice.get("/acme/whoami").await.unwrap();
+        let told = answer.json();
+        assert_eq!((&told["principal"], &told["tenant"]), (&"alice".into(), &"acme".into()), "{name}: {told}");
+        assert_eq!(told["request_id"], answer.header("x-request-id"), "{name}");
+        assert!(!answer.text().contains("forged"), "{name}: {told}");
+        let seen = alice.get("/acme/tells/inbound").await.unwrap().text();
+        let ours: Vec<&str> = seen.lines().filter(|line| line.contains("cofferdam")).collect();
+        assert_eq!(ours, ["x-cofferdam-principal", "x-cofferdam-request-id", "x-cofferdam-tenant"], "{name}");
+    }
 }

@@ -1,12 +1,13 @@
 //! `make bench`: what a call costs with everything on, measured on real nodes over real TLS.
 //!
 //! Owns the order and the tables of the README and of closing notes. Ratios of one run on one machine are what counts.
-//! `make bench ONLY=cells` measures one part: `load`, `cells`, `neighbour` or `peer`.
+//! `make bench ONLY=cells` measures one part: `load`, `cells`, `stops`, `neighbour` or `peer`.
 
 mod cells;
 mod load;
 mod neighbour;
 mod peer;
+mod stops;
 mod times;
 
 #[tokio::main]
@@ -20,6 +21,9 @@ async fn main() {
     }
     if wanted("cells") {
         cells::run().await;
+    }
+    if wanted("stops") {
+        stops::run().await;
     }
     if wanted("neighbour") {
         neighbour::run().await;

@@ -30,7 +30,7 @@ async fn a_failing_function_fails_alone_and_says_how() {
     platform_or_function(&alice.get("/acme/faults/spin").await.unwrap(), 504, "function_cpu_exhausted");
     platform_or_function(&alice.get("/acme/faults/eat").await.unwrap(), 502, "function_memory_exhausted");
     platform_or_function(&alice.get("/acme/faults/trap").await.unwrap(), 502, "function_trapped");
-    platform_or_function(&alice.get("/acme/faults/die").await.unwrap(), 502, "function_trapped");
+    platform_or_function(&alice.get("/acme/faults/die").await.unwrap(), 502, "function_stack_exhausted");
     platform_or_function(&alice.get("/acme/faults/noanswer").await.unwrap(), 502, "function_no_answer");
     assert_eq!(alice.get("/acme/hello").await.unwrap().status, StatusCode::OK);
 }

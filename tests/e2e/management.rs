@@ -43,6 +43,30 @@ async fn what_is_no_component_is_refused_with_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn precompiled_code_is_refused_even_where_it_is_the_nodes_own() {
+    let scene = Scene::new().unwrap();
+    let files = std::fs::read_dir(scene.site.data().join("artifacts")).unwrap().flatten();
+    let artifact = files.map(|file| std::fs::read(file.path()).unwrap()).find(|bytes| bytes.starts_with(b"COFART1\0"));
+    let artifact = artifact.expect("an artifact of the scene's functions");
+    let code = artifact.windows(4).position(|piece| piece == b"\x7fELF").expect("machine code");
+    for (bytes, about) in [(&artifact[code..], "precompiled"), (&artifact[..], "component"), (b"\x7fELF", "component")]
+    {
+        let file = scene.site.file("x.wasm", "").unwrap();
+        std::fs::write(&file, bytes).unwrap();
+        let manifest = format!(
+            "manifest = 1\n[app]\nname = \"x\"\ntenant = \"acme\"\n[functions.x]\nsource = {{ path = {:?} }}\n",
+            file.display().to_string()
+        );
+        let manifest = scene.site.file("x.toml", &manifest).unwrap().display().to_string();
+        let output = scene.site.try_run(&["apply", &manifest, "--url", &scene.node.url()]).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(about), "{about}: {said}");
+    }
+    let mut alice = scene.alice().await.unwrap();
+    assert_eq!(alice.get("/-/invoke/acme/x/").await.unwrap().status, http::StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn logs_of_a_function_are_tied_to_requests() {
     let scene = Scene::new().unwrap();
     let mut alice = scene.alice().await.unwrap();

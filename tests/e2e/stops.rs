@@ -3,9 +3,12 @@
 use cofferdam_tests::Scene;
 use cofferdam_tests::guests::root;
 
-/// What a stop may take beyond its limit here, where tests run beside each other: what the supervisor waits for a cell
-/// that does not stop its guest by itself, and as much again. Benches say what it takes alone.
-const LATE_US: u64 = 500_000;
+/// What half of all stops may take beyond their limit here, where tests run beside each other, and what any may: less than
+/// the supervisor waits for a cell that does not stop its guest by itself, and much more. Benches say what it takes alone.
+const USUAL_US: u64 = 150_000;
+const LATE_US: u64 = 1_000_000;
+/// Stops of each kind.
+const STOPS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_will_not_stop_is_gone_shortly_after_its_limit() {
@@ -23,14 +26,21 @@ async fn a_guest_that_will_not_stop_is_gone_shortly_after_its_limit() {
     for (function, code, used, limit_us) in
         [("cpu", "function_cpu_exhausted", "cpu_us", 200_000), ("wall", "function_wall_exceeded", "wall_us", 700_000)]
     {
-        let answer = alice.get(&format!("/-/invoke/acme/{function}/spin")).await.unwrap();
-        assert_eq!(answer.json()["code"], code, "{}", answer.text());
-        let request = answer.header("x-request-id").to_owned();
+        let mut requests = Vec::new();
+        for _ in 0..STOPS {
+            let answer = alice.get(&format!("/-/invoke/acme/{function}/spin")).await.unwrap();
+            assert_eq!(answer.json()["code"], code, "{}", answer.text());
+            requests.push(answer.header("x-request-id").to_owned());
+        }
         let records = scene.site.records().unwrap();
-        let ended = |record: &&serde_json::Value| record["request"] == request.as_str() && !record["usage"].is_null();
-        let usage = &records.iter().find(ended).unwrap_or_else(|| panic!("no outcome of {request}"))["usage"];
-        let took = usage[used].as_u64().unwrap();
-        println!("{function}: limit {limit_us} us, used {took} us, over by {} us", took.saturating_sub(limit_us));
-        assert!((limit_us..limit_us + LATE_US).contains(&took), "{function}: {usage}");
+        let took = |request: &String| {
+            let ended = |record: &&serde_json::Value| record["request"] == **request && !record["usage"].is_null();
+            let usage = &records.iter().find(ended).unwrap_or_else(|| panic!("no outcome of {request}"))["usage"];
+            usage[used].as_u64().unwrap().checked_sub(limit_us).unwrap_or_else(|| panic!("early: {usage}"))
+        };
+        let mut over: Vec<u64> = requests.iter().map(took).collect();
+        over.sort_unstable();
+        println!("{function}: limit {limit_us} us, over by {over:?} us");
+        assert!(over[STOPS / 2] < USUAL_US && over[STOPS - 1] < LATE_US, "{function}: over by {over:?} us");
     }
 }

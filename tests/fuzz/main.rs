@@ -13,6 +13,7 @@ use cofferdam_model::frame::RequestHead;
 use cofferdam_model::handover::Handover;
 use cofferdam_model::limits::FunctionLimits;
 use cofferdam_model::secret::Env;
+use cofferdam_sandbox::artifact_flaw;
 use cofferdam_tests::guests;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -121,6 +122,23 @@ fn assignments_are_decoded_or_refused() {
     env.push("EMPTY".to_owned(), String::new());
     let seed = Handover { limits: FunctionLimits::default(), artifact_bytes: 4096, env }.encode().unwrap().to_vec();
     run("handover", &[seed, Vec::new()], 50_000);
+}
+
+#[test]
+fn artifacts_are_taken_as_they_were_made_or_refused() {
+    let digest = "07".repeat(32);
+    let json = format!(
+        r#"{{"component":"{digest}","build":"{digest}","engine":"{digest}","compiler":"0.1.0","imports":["a:b/c"]}}"#
+    );
+    let honest = |json: &str| {
+        let mut rest = [&u32::try_from(json.len()).unwrap().to_be_bytes(), json.as_bytes()].concat();
+        rest.resize(4096 - 40, 0);
+        [rest.as_slice(), b"code"].concat()
+    };
+    let made = honest(&json);
+    assert_eq!(artifact_flaw(&targets::bound(&made), &[7; 32]), None, "the seed is one that is taken");
+    let empty = honest("{}");
+    run("artifact", &[made.clone(), targets::bound(&made), empty, json.into(), Vec::new()], 30_000);
 }
 
 #[test]

@@ -7,18 +7,26 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use arbitrary::Unstructured;
+use aws_lc_rs::hmac;
 use bytes::Bytes;
 use cofferdam_control::{check_route, check_settings};
 use cofferdam_model::frame::{self, HEADER_BYTES, Header};
 use cofferdam_model::handover::Handover;
 use cofferdam_model::{FunctionLimits, FunctionSettings, RouteSpec};
+use cofferdam_sandbox::artifact_flaw;
 
 /// A target and its name.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const TARGETS: &[Target] =
-    &[("frames", frames), ("handover", handover), ("settings", settings), ("route", route), ("upload", upload)];
+pub(crate) const TARGETS: &[Target] = &[
+    ("frames", frames),
+    ("handover", handover),
+    ("artifact", artifact),
+    ("settings", settings),
+    ("route", route),
+    ("upload", upload),
+];
 
 /// What a cell, or whoever took one over, may send: a header, then a payload of any kind. What decodes encodes again
 /// to something that decodes to the same.
@@ -60,6 +68,33 @@ pub(crate) fn handover(data: &[u8]) {
         let again = told.encode().unwrap();
         assert_eq!(again.as_slice(), data, "two spellings of one assignment");
     }
+}
+
+/// The key of the artifacts below.
+const KEY: [u8; 32] = [7; 32];
+
+/// Binds what comes after the MAC of an artifact to it.
+pub(crate) fn bound(rest: &[u8]) -> Vec<u8> {
+    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &KEY), rest);
+    [b"COFART1\0", mac.as_ref(), rest].concat()
+}
+
+/// A file of compiled code: as it is, and as what comes after a MAC that fits. One that is taken has a header within its
+/// bound, with code behind it, and is not taken any more with a bit changed, under another key or cut short.
+pub(crate) fn artifact(data: &[u8]) {
+    let _ = artifact_flaw(data, &KEY);
+    let mut whole = bound(data);
+    if artifact_flaw(&whole, &KEY).is_some() {
+        return;
+    }
+    let length = u32::from_be_bytes(*data.first_chunk().expect("taken without a header"));
+    let length = usize::try_from(length).unwrap();
+    assert!(length <= 64 * 1024 && (44 + length).next_multiple_of(4096) < whole.len(), "no room for code");
+    assert!(artifact_flaw(&whole, &[8; 32]).is_some(), "another key's");
+    assert!(artifact_flaw(whole.split_last().unwrap().1, &KEY).is_some(), "cut short");
+    let at = data.iter().fold(0, |at: usize, byte| at.wrapping_mul(31).wrapping_add((*byte).into())) % whole.len();
+    whole[at] ^= 1;
+    assert!(artifact_flaw(&whole, &KEY).is_some(), "bit {at} changed");
 }
 
 /// What a tenant declares of a function, limits first. What is accepted is under the ceiling once it is put there.

@@ -323,6 +323,12 @@ impl Call {
         out.wakers.extend(self.waiter.take());
     }
 
+    /// Bytes of the answer that wait to be taken.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+
     pub(crate) fn is_deserted(&self) -> bool {
         self.deserted
     }

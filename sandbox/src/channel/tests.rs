@@ -1,6 +1,7 @@
 //! The channel against a scripted cell at the other end of a real socket pair.
 
 mod fetch;
+mod script;
 
 use std::sync::Arc;
 use std::task::Waker;

@@ -221,6 +221,24 @@ async fn attacks_through_http_end_as_they_must_and_neighbours_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_log_is_cut_at_the_calls_limit_and_says_how_much_was_dropped() {
+    const WRITTEN: usize = 64 << 20;
+    const LIMIT: usize = 64 << 10;
+    let (scene, _neighbour) = rig().await;
+    let mut mallory = scene.caller("mallory", "mallory", "invoker").await.unwrap();
+    let answer = mallory.get("/mallory/faults/log").await.unwrap();
+    assert_eq!(answer.text(), "65536\n", "the guest is not told");
+    let request = answer.header("x-request-id").to_owned();
+    let mut read = || scene.node.run(&scene.site, &["logs", "mallory/faults", "--lines", "1000"]).unwrap();
+    let notice = format!("cofferdam: {} bytes of log over the call's limit were dropped", WRITTEN - LIMIT);
+    // Lines are written beside the call, not before its answer.
+    let log = (0..50).map(|_| read()).find(|log| log.contains(&notice)).unwrap_or_else(|| panic!("{}", read()));
+    let kept = log.lines().filter(|line| line.contains(&request) && line.ends_with('l'));
+    let bytes: usize = kept.map(|line| line.rsplit(' ').next().unwrap_or_default().len() + 1).sum();
+    assert!((LIMIT - 1024..=LIMIT + 1).contains(&bytes), "{bytes} bytes of the flood were kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn attacks_on_the_surroundings_end_as_they_must_and_neighbours_are_answered() {
     report(&run(table::SURROUNDINGS).await);
 }
