@@ -65,6 +65,46 @@ async fn cells_of_a_node_run_by_root_never_share_a_user() {
     }
 }
 
+/// Where a process is in the hierarchies that bound it: for version 1 that of each resource, for version 2 the one.
+fn groups_of(pid: u32, version: &str) -> Vec<String> {
+    let listed = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let wanted: &[&str] = if version == "v2" { &[""] } else { &["memory", "pids"] };
+    let of = |wanted: &&str| {
+        let has = |line: &&str| line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == *wanted));
+        listed.lines().find(has).and_then(|line| line.splitn(3, ':').nth(2)).unwrap_or_default().to_owned()
+    };
+    wanted.iter().map(of).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_process_of_a_cell_is_in_the_control_group_of_that_cell() {
+    let scene = Scene::new().unwrap();
+    let mut alice = scene.alice().await.unwrap();
+    assert_eq!(alice.get("/acme/hello").await.unwrap().status, StatusCode::OK);
+    let records = scene.site.records().unwrap();
+    let details = records.iter().filter_map(|record| record["detail"].as_str());
+    let version = details.filter_map(|detail| detail.split("cgroups=").nth(1)).next().unwrap().to_owned();
+    let cell = records.iter().find_map(|record| record["cell"]["id"].as_str()).unwrap();
+    let node = format!("/cofferdam-{}/", scene.node.pid());
+    let mut served = 0;
+    for pid in jailed(&scene) {
+        let groups = groups_of(pid, &version);
+        if version == "none" {
+            assert!(groups.iter().all(|group| !group.contains(&node)), "{groups:?}");
+            continue;
+        }
+        let id = groups[0].rsplit('/').next().unwrap().to_owned();
+        assert!(groups.iter().all(|group| group.ends_with(&format!("{node}{id}"))), "{pid} is elsewhere: {groups:?}");
+        served += usize::from(id == cell);
+        // The guardian, which is its parent, is bounded with it.
+        let guardian = status_field(pid, "PPid").parse().unwrap();
+        assert_eq!(groups_of(guardian, &version), groups);
+    }
+    // Without groups there is nothing to count; a node on such a host says so, which is what is looked at here.
+    let expected = usize::from(version != "none");
+    assert_eq!(served, expected, "cell {cell} is in no group of its own");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tenants_never_share_a_cell() {
     let scene = Scene::new().unwrap();
