@@ -342,7 +342,8 @@ mod tests {
             Manage::PutTenantSettings { tenant, settings }.detail().unwrap()
         };
         let ceiling = r#"{"networks": ["10.0.0.0/8", "fd00::/8"], "rules": [
-            {"host": "*.example.com"}, {"host": "db.test", "ports": [80, 8080], "methods": ["GET", "PUT"], "plain": true}
+            {"host": "*.example.com"},
+            {"host": "db.test", "ports": [80, 8080], "methods": ["GET", "PUT"], "plain": true}
         ]}"#;
         let opened = told(Some(serde_json::from_str(ceiling).unwrap()));
         let all = "limits=default networks=[10.0.0.0/8 fd00::/8] rules=2 \

@@ -3,8 +3,8 @@
 //! Owns the directory of both and the rules of reuse. An artifact belongs to one component and to what decided its
 //! machine code; it is used only after its MAC was verified, and made anew from the component, which its digest
 //! verifies, where it does not fit. What no version refers to any more is deleted. Must never compile the same
-//! component twice at once, nor remember a failure that may not have been the component's, nor delete what something under way
-//! needs.
+//! component twice at once, nor remember a failure that may not have been the component's, nor delete what something
+//! under way needs.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;

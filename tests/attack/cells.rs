@@ -70,7 +70,8 @@ fn groups_of(pid: u32, version: &str) -> Vec<String> {
     let listed = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let wanted: &[&str] = if version == "v2" { &[""] } else { &["memory", "pids"] };
     let of = |wanted: &&str| {
-        let has = |line: &&str| line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == *wanted));
+        let has =
+            |line: &&str| line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == *wanted));
         listed.lines().find(has).and_then(|line| line.splitn(3, ':').nth(2)).unwrap_or_default().to_owned()
     };
     wanted.iter().map(of).collect()
@@ -82,8 +83,8 @@ async fn every_process_of_a_cell_is_in_the_control_group_of_that_cell() {
     let mut alice = scene.alice().await.unwrap();
     assert_eq!(alice.get("/acme/hello").await.unwrap().status, StatusCode::OK);
     let records = scene.site.records().unwrap();
-    let details = records.iter().filter_map(|record| record["detail"].as_str());
-    let version = details.filter_map(|detail| detail.split("cgroups=").nth(1)).next().unwrap().to_owned();
+    let mut details = records.iter().filter_map(|record| record["detail"].as_str());
+    let version = details.find_map(|detail| detail.split("cgroups=").nth(1)).unwrap().to_owned();
     let cell = records.iter().find_map(|record| record["cell"]["id"].as_str()).unwrap();
     let node = format!("/cofferdam-{}/", scene.node.pid());
     let mut served = 0;
