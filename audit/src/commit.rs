@@ -170,7 +170,8 @@ impl Committer<'_> {
         }
         if !own.is_empty() {
             self.shared.queue.expect(own.len());
-            batch.splice(0..0, own.into_iter().map(|record| Pending { record, waiter: None, counted: false }));
+            let pending = |record| Pending { record, waiter: None, counted: false, reserved: None };
+            batch.splice(0..0, own.into_iter().map(pending));
         }
     }
 

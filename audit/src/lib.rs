@@ -21,6 +21,7 @@ mod recover;
 mod rollup;
 mod scan;
 mod segment;
+mod shares;
 mod signer;
 mod storage;
 pub mod tree;
@@ -29,7 +30,7 @@ pub mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use effects::Effects;
+pub use effects::{Effect, Effects};
 pub use entry::{Closing, Entry, Recorded};
 pub use error::{AuditError, VerifyError};
 pub use follow::{Followed, Follower};

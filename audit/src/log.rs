@@ -19,6 +19,7 @@ use crate::queue::{Durable, Pending, Queue};
 use crate::record::{self, Encoded, Stamp};
 use crate::recover::recover;
 use crate::rollup::Rollup;
+use crate::shares::Reserved;
 use crate::signer::Signer;
 use crate::storage::{Disk, Storage};
 
@@ -225,13 +226,23 @@ impl Shared {
     /// Queues a record somebody will wait for.
     pub(crate) fn queue_awaited(&self, record: Encoded, counted: bool) -> Result<Durable, AuditError> {
         let (waiter, durable) = tokio::sync::oneshot::channel();
-        self.queue.push(Pending { record, waiter: Some(waiter), counted })?;
+        self.queue.push(Pending { record, waiter: Some(waiter), counted, reserved: None })?;
         Ok(durable)
     }
 
     /// Queues a record nobody waits for and that must not be lost.
     pub(crate) fn queue_unawaited(&self, encode: impl FnOnce(&Stamp) -> Encoded) -> Result<(), AuditError> {
-        self.queue.push(Pending { record: encode(&self.stamp()), waiter: None, counted: false })
+        self.queue.push(Pending { record: encode(&self.stamp()), waiter: None, counted: false, reserved: None })
+    }
+
+    /// Queues a record for which a place was reserved, and that must not be lost.
+    pub(crate) fn queue_reserved(
+        &self,
+        reserved: Reserved,
+        encode: impl FnOnce(&Stamp) -> Encoded,
+    ) -> Result<(), AuditError> {
+        let record = encode(&self.stamp());
+        self.queue.push(Pending { record, waiter: None, counted: false, reserved: Some(reserved) })
     }
 
     /// Queues a record if there is a place for it; otherwise it becomes part of a gap.
@@ -240,7 +251,7 @@ impl Shared {
         if !self.queue.place_or_drop() {
             return Ok(());
         }
-        self.queue.push(Pending { record: encode(&self.stamp()), waiter: None, counted: true })
+        self.queue.push(Pending { record: encode(&self.stamp()), waiter: None, counted: true, reserved: None })
     }
 
     pub(crate) async fn wait(&self, durable: Durable) -> Result<u64, AuditError> {

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::error::AuditError;
 use crate::record::Encoded;
+use crate::shares::{Reserved, Shares};
 
 /// Told the record's index once it is durable.
 pub(crate) type Waiter = oneshot::Sender<Result<u64, AuditError>>;
@@ -24,6 +25,9 @@ pub(crate) struct Pending {
     pub(crate) waiter: Option<Waiter>,
     /// Whether it took one of the queue's places, to be given back.
     pub(crate) counted: bool,
+    /// The place for effects it took, given back with it.
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(crate) reserved: Option<Reserved>,
 }
 
 /// Why the log failed, to be told to everybody.
@@ -59,6 +63,8 @@ pub(crate) struct Queue {
     inner: Mutex<Inner>,
     wake: Condvar,
     space: Semaphore,
+    /// Places for what calls do to the outside.
+    pub(crate) shares: Shares,
     waiting: AtomicUsize,
     most: usize,
     dropped: AtomicU64,
@@ -80,6 +86,7 @@ impl Queue {
             inner: Mutex::new(Inner { items: Vec::new(), state: State::Open, idle: false, finished: Vec::new() }),
             wake: Condvar::new(),
             space: Semaphore::new(places),
+            shares: Shares::new(places / 2),
             waiting: AtomicUsize::new(0),
             most: places.saturating_mul(2),
             dropped: AtomicU64::new(0),
@@ -180,6 +187,7 @@ impl Queue {
         inner.state = State::Closing;
         inner.finished.push(finished);
         self.space.close();
+        self.shares.close();
         drop(inner);
         self.wake.notify_one();
         heard
@@ -195,6 +203,7 @@ impl Queue {
         let mut inner = self.lock();
         inner.state = State::Closed;
         self.space.close();
+        self.shares.close();
         let (items, finished) = (std::mem::take(&mut inner.items), std::mem::take(&mut inner.finished));
         drop(inner);
         self.wake.notify_one();

@@ -12,7 +12,7 @@ use cofferdam_audit::{Entry, Recorded};
 use cofferdam_authz::Permit;
 use cofferdam_model::frame::RequestHead;
 use cofferdam_model::{CallFacts, Circumstances, Digest, Ending, Invoke, Reply as _, RequestId, Usage};
-use cofferdam_sandbox::{Answer, AnswerBody, Cut, Failure};
+use cofferdam_sandbox::{Answer, AnswerBody, Client, Cut, Failure, InboundBody, attended};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -53,16 +53,17 @@ fn unrecorded(error: cofferdam_audit::AuditError) -> Unrecorded {
     Unrecorded
 }
 
-/// Runs the function the permit names, and records how it ended.
+/// Runs the function the permit names, and records how it ended. Dropped early, as the end of a connection does, it
+/// stops the function at once and goes on to its record by itself: what was used until then is charged too.
 pub(crate) async fn invoke(
     node: &Arc<Node>,
     mut entry: Entry<Permit<Invoke>>,
-    target: &Target,
+    target: Arc<Target>,
     picture: &Picture,
     call: Received,
     held: Held,
 ) -> Result<Recorded<Reply>, Unrecorded> {
-    // From here on this future can only be dropped by the connection's end.
+    // Where even that cannot be done any more, this is still why.
     entry.if_dropped(Ending::ClientGone);
     let request = entry.subject().circumstances().request.clone();
     let to_head = call.method == Method::HEAD;
@@ -75,9 +76,66 @@ pub(crate) async fn invoke(
         }
     };
     let head = request_head(picture, entry.subject(), call.method, call.query.as_deref(), call.headers);
-    match node.sandbox.invoke(&mut entry, &target.deployment, head, body).await {
-        Ok(answer) => deliver(node, entry, answer, to_head, &request, held).await,
-        Err(failure) => entry.close(failed(failure, &request, &held.standing)).await.map_err(unrecorded),
+    let running = Running { node: node.clone(), entry, to_head, request, held };
+    attended(move |client| running.run(target, (head, body), client)).await
+}
+
+/// A call under way, with all its work needs: it may outlive the connection it came by.
+struct Running {
+    node: Arc<Node>,
+    entry: Entry<Permit<Invoke>>,
+    to_head: bool,
+    request: RequestId,
+    held: Held,
+}
+
+impl Running {
+    async fn run(
+        mut self,
+        target: Arc<Target>,
+        request: (RequestHead, InboundBody),
+        client: Client,
+    ) -> Result<Recorded<Reply>, Unrecorded> {
+        match self.node.sandbox.invoke(&mut self.entry, &target.deployment, request, &client).await {
+            Ok(answer) => self.deliver(answer, client).await,
+            Err(failure) => {
+                let reply = failed(failure, &self.request, &self.held.standing);
+                self.entry.close(reply).await.map_err(unrecorded)
+            }
+        }
+    }
+
+    async fn deliver(self, answer: Answer, client: Client) -> Result<Recorded<Reply>, Unrecorded> {
+        let Self { node, mut entry, to_head, request, held } = self;
+        let Answer { status, headers, mut body, cell, isolation } = answer;
+        let ran = |usage| Ran { usage, cell: Some(cell.clone()), isolation: Some(isolation) };
+        let head = Answered { status, headers, to_head };
+        let most = node.limits.buffered_answer_bytes;
+        let had = match client.unless_gone(had_of(&mut body, &mut entry, most, head.may_stream())).await {
+            Some(had) => had?,
+            None => Had::Whole(Bytes::new(), Ending::ClientGone, body.left().await),
+        };
+        match had {
+            Had::Whole(bytes, Ending::Answered, usage) => {
+                let reply = Reply::held(head, bytes, ran(usage), &request, &held.standing);
+                entry.close(reply).await.map_err(unrecorded)
+            }
+            Had::Whole(_, ending, usage) => {
+                let refusal = Refusal::of_ending(ending, None);
+                let reply = Reply::refused(&refusal, &request, &held.standing, ran(usage));
+                entry.close(reply).await.map_err(unrecorded)
+            }
+            Had::Part(first) => {
+                let (sender, stream) = pieces();
+                let reply = Reply::streamed(head, Box::pin(stream), ran(Usage::default()), &request, &held.standing);
+                let begun = reply.outcome();
+                let (recorded, closing) = entry.begin(reply).await.map_err(unrecorded)?;
+                body.allow(closing.effects());
+                let metrics = node.metrics.clone();
+                tokio::spawn(pump(Source { first, body, held, metrics }, sender, closing, begun));
+                Ok(recorded)
+            }
+        }
     }
 }
 
@@ -116,48 +174,23 @@ enum Had {
     Part(Vec<Bytes>),
 }
 
-async fn deliver(
-    node: &Arc<Node>,
-    mut entry: Entry<Permit<Invoke>>,
-    answer: Answer,
-    to_head: bool,
-    request: &RequestId,
-    held: Held,
-) -> Result<Recorded<Reply>, Unrecorded> {
-    let Answer { status, headers, mut body, cell, isolation } = answer;
-    let ran = |usage| Ran { usage, cell: Some(cell.clone()), isolation: Some(isolation) };
-    let head = Answered { status, headers, to_head };
-    let mut had = had(&mut body, node.limits.buffered_answer_bytes).await;
-    if let (Had::Part(_), false) = (&had, head.may_stream()) {
-        // Nothing of it can go out ahead of its record, however long the guest goes on: wait, and leave a trace.
-        entry.queue_intent().map_err(unrecorded)?;
-        let (ending, usage) = loop {
-            match body.finished_or_asking().await {
-                Some(over) => break over,
-                None => body.allow(entry.effects().await.map_err(unrecorded)?),
-            }
-        };
-        had = Had::Whole(Bytes::new(), ending, usage);
+/// What can be had of an answer: all of it where it comes at once or must not go out ahead of its record.
+async fn had_of(
+    body: &mut AnswerBody,
+    entry: &mut Entry<Permit<Invoke>>,
+    most: usize,
+    may_stream: bool,
+) -> Result<Had, Unrecorded> {
+    let had = had(body, most).await;
+    if may_stream || matches!(had, Had::Whole(..)) {
+        return Ok(had);
     }
-    match had {
-        Had::Whole(bytes, Ending::Answered, usage) => {
-            let reply = Reply::held(head, bytes, ran(usage), request, &held.standing);
-            entry.close(reply).await.map_err(unrecorded)
-        }
-        Had::Whole(_, ending, usage) => {
-            let refusal = Refusal::of_ending(ending, None);
-            let reply = Reply::refused(&refusal, request, &held.standing, ran(usage));
-            entry.close(reply).await.map_err(unrecorded)
-        }
-        Had::Part(first) => {
-            let (sender, stream) = pieces();
-            let reply = Reply::streamed(head, Box::pin(stream), ran(Usage::default()), request, &held.standing);
-            let begun = reply.outcome();
-            let (recorded, closing) = entry.begin(reply).await.map_err(unrecorded)?;
-            body.allow(closing.effects());
-            let metrics = node.metrics.clone();
-            tokio::spawn(pump(Source { first, body, held, metrics }, sender, closing, begun));
-            Ok(recorded)
+    // Nothing of it can go out ahead of its record, however long the guest goes on: wait, and leave a trace.
+    entry.queue_intent().map_err(unrecorded)?;
+    loop {
+        match body.finished_or_asking().await {
+            Some((ending, usage)) => return Ok(Had::Whole(Bytes::new(), ending, usage)),
+            None => body.allow(entry.effects().await.map_err(unrecorded)?),
         }
     }
 }

@@ -107,7 +107,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
                 return Err(Stopped::unrecordable(facts));
             };
             let held = perform::Held { admission, hold, standing };
-            Ok(perform::invoke(node, entry, &target, &picture, call, held).await)
+            Ok(perform::invoke(node, entry, target, &picture, call, held).await)
         }
         Turn::Manage(asked) => {
             let body = match change::read(node, &asked, call.body).await {

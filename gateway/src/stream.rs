@@ -94,14 +94,14 @@ async fn carry(
             Some(piece) => Some(Ok(piece)),
             None => tokio::select! {
                 next = body.next() => next,
-                () = pieces.closed() => return (Ending::ClientGone, body.so_far()),
+                () = pieces.closed() => return (Ending::ClientGone, body.left().await),
             },
         };
         match next {
             Some(Ok(piece)) => {
                 seen(&piece);
                 if pieces.send(Ok(piece)).await.is_err() {
-                    return (Ending::ClientGone, body.so_far());
+                    return (Ending::ClientGone, body.left().await);
                 }
             }
             Some(Err(Cut { ending, usage })) => {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cofferdam_audit::Effects;
+use cofferdam_audit::Effect;
 use cofferdam_model::{Clock, EgressEnd, EgressFacts, TlsVersion};
 use http::{HeaderMap, Method, Response};
 
@@ -107,15 +107,14 @@ pub type OpenOutlet = Arc<dyn Fn() -> Result<Arc<dyn Outlet>, crate::error::BoxE
 
 /// One request to the outside: its record in the making. Recorded once, at the latest when it is dropped.
 pub struct Attempt {
-    effects: Effects,
     clock: Arc<dyn Clock>,
     begun: Duration,
-    facts: Mutex<Option<EgressFacts>>,
+    open: Mutex<Option<(Effect, EgressFacts)>>,
 }
 
 impl Attempt {
-    /// Begins one. Having the effects proves that the call's intent is recorded.
-    pub fn begin(effects: Effects, clock: Arc<dyn Clock>, number: u32, method: &Method, authority: &str) -> Self {
+    /// Begins one. Having the effect proves that the call's intent is recorded, and that there is a place for the record.
+    pub fn begin(effect: Effect, clock: Arc<dyn Clock>, number: u32, method: &Method, authority: &str) -> Self {
         let facts = EgressFacts {
             number,
             method: method.as_str().to_owned(),
@@ -132,7 +131,7 @@ impl Attempt {
             wall_us: 0,
         };
         let begun = clock.monotonic();
-        Self { effects, clock, begun, facts: Mutex::new(Some(facts)) }
+        Self { clock, begun, open: Mutex::new(Some((effect, facts))) }
     }
 
     /// To whom, once that is understood.
@@ -177,23 +176,23 @@ impl Attempt {
 
     /// Records how it ended. What comes after the first time is not heard.
     pub fn finish(&self, ending: EgressEnd) {
-        let Some(mut facts) = self.lock().take() else { return };
+        let Some((effect, mut facts)) = self.lock().take() else { return };
         facts.ending = ending;
         facts.wall_us =
             u64::try_from(self.clock.monotonic().saturating_sub(self.begun).as_micros()).unwrap_or(u64::MAX);
-        if let Err(error) = self.effects.egress(&facts) {
-            tracing::error!(%error, effects = ?self.effects, "a request to the outside could not be recorded");
+        if let Err(error) = effect.egress(&facts) {
+            tracing::error!(%error, ?facts, "a request to the outside could not be recorded");
         }
     }
 
     fn with(&self, change: impl FnOnce(&mut EgressFacts)) {
-        if let Some(facts) = self.lock().as_mut() {
+        if let Some((_, facts)) = self.lock().as_mut() {
             change(facts);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<EgressFacts>> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<(Effect, EgressFacts)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -205,6 +204,6 @@ impl Drop for Attempt {
 
 impl fmt::Debug for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attempt").field("effects", &self.effects).finish_non_exhaustive()
+        f.debug_struct("Attempt").field("begun", &self.begun).finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use cofferdam_audit::Entry;
@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::cells::{Pool, Refusal, Want};
 use crate::channel::{Handle, NotOpened, Ticket};
+use crate::client::Client;
 use crate::config::{Deployment, InboundBody};
 use crate::error::InboundError;
 use crate::outcome::{Answer, AnswerBody, Failure, Ran};
@@ -36,8 +37,8 @@ pub(crate) async fn invoke(
     pool: &Arc<Pool>,
     entry: &mut Entry<Permit<Invoke>>,
     deployment: &Deployment,
-    head: RequestHead,
-    body: InboundBody,
+    (head, body): (RequestHead, InboundBody),
+    client: &Client,
 ) -> Result<Answer, Failure> {
     let limits = entry.subject().operation().limits.clone();
     if body.size_hint().lower() > limits.request_bytes {
@@ -51,8 +52,9 @@ pub(crate) async fn invoke(
             Failure::before(Ending::PlatformFailed, None)
         })?;
     }
-    let (handle, ran) = begin(pool, entry.subject(), deployment, &head, body.is_end_stream()).await?;
-    let mut exchange = Exchange::new(handle, body, &limits);
+    let begun = client.unless_gone(begin(pool, entry.subject(), deployment, &head, body.is_end_stream())).await;
+    let (handle, ran) = begun.unwrap_or_else(|| Err(Failure::before(Ending::ClientGone, None)))?;
+    let mut exchange = Exchange::new(handle, body, &limits, client.clone());
     let mut timer = pin!(tokio::time::sleep(INTENT_AFTER));
     let (status, headers) = loop {
         match poll_fn(|cx| exchange.poll(entry, timer.as_mut(), cx)).await {
@@ -138,23 +140,72 @@ struct Exchange {
     pump: Option<Pump>,
     deadline: Instant,
     late: bool,
+    client: Client,
+    /// Why the answer is not waited for any more, where it is not; the end of the call still is.
+    broken: Option<Broken>,
+}
+
+/// What can break a call off from outside.
+enum Broken {
+    /// The client left.
+    Gone,
+    /// The request body went wrong.
+    Inbound(InboundError),
+}
+
+impl Broken {
+    /// Having used so much.
+    fn stop(self, usage: Usage) -> Stop {
+        match self {
+            Self::Gone => Stop::Over(Ending::ClientGone, usage),
+            Self::Inbound(error) => Stop::Inbound(error, usage),
+        }
+    }
 }
 
 impl Exchange {
-    fn new(handle: Handle, body: InboundBody, limits: &FunctionLimits) -> Self {
+    fn new(handle: Handle, body: InboundBody, limits: &FunctionLimits, client: Client) -> Self {
         let wall = Duration::from_millis(limits.wall_ms).saturating_add(GRACE);
         let ended = body.is_end_stream();
         let pump = (!ended).then(|| Pump::new(handle.channel().clone(), handle.number(), body, limits.request_bytes));
-        Self { handle, pump, deadline: Instant::now() + wall, late: false }
+        Self { handle, pump, deadline: Instant::now() + wall, late: false, client, broken: None }
     }
 
-    /// Moves the request on and looks for the answer.
+    /// Moves the request on and looks for the answer; of a call that was broken off, for its end alone.
     fn poll(
         &mut self,
         entry: &mut Entry<Permit<Invoke>>,
         mut timer: Pin<&mut Sleep>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Step, Stop>> {
+        if self.client.is_gone() && self.broken.is_none() {
+            self.break_off(Broken::Gone);
+        }
+        if let Poll::Ready(found) = self.poll_answer(cx) {
+            return Poll::Ready(found);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if self.late {
+                self.handle.expire();
+                let usage = self.handle.seen();
+                let broken = self.broken.take().map(|broken| broken.stop(usage));
+                return Poll::Ready(Err(broken.unwrap_or(Stop::Over(Ending::WallExceeded, usage))));
+            }
+            self.late = true;
+            timer.as_mut().reset(self.deadline);
+            if let Err(error) = entry.queue_intent() {
+                tracing::error!(%error, "a call was stopped because its intent could not be recorded");
+                return Poll::Ready(Err(Stop::Over(Ending::PlatformFailed, self.handle.seen())));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The answer, or the end of a call that was broken off.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, Stop>> {
+        if self.broken.is_some() {
+            return self.poll_end(cx);
+        }
         // First of all: a guest may answer without taking the whole request, and then that is what counts.
         if let Poll::Ready(head) = self.handle.poll_head(cx) {
             let step = head.map(|(status, headers)| Step::Head(status, headers));
@@ -165,23 +216,26 @@ impl Exchange {
         }
         match self.pump.as_mut().map(|pump| pump.poll(cx)) {
             Some(Poll::Ready(Ok(()))) => self.pump = None,
-            Some(Poll::Ready(Err(error))) => return Poll::Ready(Err(Stop::Inbound(error, self.handle.seen()))),
+            Some(Poll::Ready(Err(error))) => {
+                self.break_off(Broken::Inbound(error));
+                return self.poll_end(cx);
+            }
             Some(Poll::Pending) | None => {}
         }
         self.handle.start();
-        while timer.as_mut().poll(cx).is_ready() {
-            if self.late {
-                self.handle.expire();
-                return Poll::Ready(Err(Stop::Over(Ending::WallExceeded, self.handle.seen())));
-            }
-            self.late = true;
-            timer.as_mut().reset(self.deadline);
-            if let Err(error) = entry.queue_intent() {
-                tracing::error!(%error, "a call was stopped because its intent could not be recorded");
-                return Poll::Ready(Err(Stop::Over(Ending::PlatformFailed, self.handle.seen())));
-            }
-        }
         Poll::Pending
+    }
+
+    /// Stops the guest at once. What it used by then is for the cell to say.
+    fn break_off(&mut self, why: Broken) {
+        self.pump = None;
+        self.handle.leave();
+        self.broken = Some(why);
+    }
+
+    fn poll_end(&mut self, cx: &Context<'_>) -> Poll<Result<Step, Stop>> {
+        let (ending, usage) = ready!(self.handle.poll_over(cx));
+        Poll::Ready(Err(self.broken.take().map_or(Stop::Over(ending, usage), |broken| broken.stop(usage))))
     }
 
     /// Lets the call have effects, once its intent is recorded. The guest computes on meanwhile, but not past its time.

@@ -17,6 +17,7 @@ use cofferdam_model::{Clock, Digest, FunctionId, Invoke, Isolation, LogRange, Ra
 use crate::cell::Program;
 use crate::cells::{Cause, CellInfo, Gauges, Parts, Pool};
 use crate::cgroup::Cgroups;
+use crate::client::Client;
 use crate::compile::version;
 use crate::config::{Deployment, InboundBody, SandboxConfig};
 use crate::error::SandboxError;
@@ -90,15 +91,16 @@ impl Sandbox {
         self.0.library.collect(referenced)
     }
 
-    /// Runs one call: the one its open audit entry was permitted for.
+    /// Runs one call: the one its open audit entry was permitted for. Where its client leaves the guest is stopped at
+    /// once, and this comes back when it is known what that used.
     pub async fn invoke(
         &self,
         entry: &mut Entry<Permit<Invoke>>,
         deployment: &Deployment,
-        head: RequestHead,
-        body: InboundBody,
+        request: (RequestHead, InboundBody),
+        client: &Client,
     ) -> Result<Answer, Failure> {
-        invoke(&self.0.pool, entry, deployment, head, body).await
+        invoke(&self.0.pool, entry, deployment, request, client).await
     }
 
     /// How well cells are isolated on this host.

@@ -175,9 +175,14 @@ impl AnswerBody {
         .await
     }
 
-    /// What the call used so far, as far as this side can tell: bytes and wall time.
-    pub fn so_far(&self) -> Usage {
-        self.handle.seen()
+    /// Nobody waits for the answer any more: stops the guest at once, and gives what the call used in all, once the cell
+    /// has said so or had to be killed.
+    pub async fn left(&mut self) -> Usage {
+        if let Some(pump) = self.pump.take() {
+            pump.abort();
+        }
+        self.handle.leave();
+        self.finished().await.1
     }
 
     /// Past the deadline the cell is killed; what it had to say is then known.

@@ -196,3 +196,48 @@ fn records_that_wait_are_committed_together() {
         }
     });
 }
+
+#[test]
+fn what_one_tenant_does_to_the_outside_waits_for_the_log_and_never_fills_it() {
+    let (place, disk) = (Place::new(), TestDisk::default());
+    let config = LogConfig { queue_records: 32, ..place.config() };
+    let (log, _) = place.open_with(config, Arc::new(disk.clone())).unwrap();
+    let mut entry = log.enter(Call::new(1, Level::Standard)).unwrap();
+    let effects = run(entry.effects()).unwrap();
+    disk.hold();
+    let facts = cofferdam_model::EgressFacts {
+        number: 1,
+        method: "GET".into(),
+        host: "a.example".into(),
+        port: 443,
+        rule: None,
+        address: None,
+        tls: None,
+        credential: None,
+        status: None,
+        ending: cofferdam_model::EgressEnd::DeniedByRule,
+        bytes_out: 0,
+        bytes_in: 0,
+        wall_us: 0,
+    };
+    // Far more than the queue may hold before calls are refused.
+    let mut begun = 0;
+    for _ in 0..1000 {
+        if let Poll::Ready(effect) = poll_once(pin!(effects.clone().place())) {
+            effect.unwrap().egress(&facts).unwrap();
+            begun += 1;
+        }
+    }
+    assert_eq!(begun, 2, "an eighth of half of the queue's places");
+    // Neither calls nor what others do wait for that.
+    drop(log.enter(Call::new(2, Level::Standard)).unwrap());
+    let request = facts_of(2).request;
+    let other = crate::effects::Effects::new(log.clone(), request, Some("another".into()), Level::Standard);
+    assert!(poll_once(pin!(other.place())).is_ready());
+    disk.release();
+    for _ in 0..10 {
+        run(effects.clone().place()).unwrap().egress(&facts).unwrap();
+    }
+    run(log.shutdown()).unwrap();
+    assert!(run(effects.place()).is_err(), "nothing begins that cannot be recorded");
+}

@@ -35,6 +35,21 @@ pub(crate) struct Ticket {
     pub(crate) lease: Option<Lease>,
 }
 
+/// What a cell that was killed or lost cannot say any more: all that is possible, so that nothing is had for free by
+/// losing the cell. Of each call it is cut to what that can have used.
+pub(super) const UNSAID: Usage = Usage {
+    cpu_us: u64::MAX,
+    memory_bytes: u64::MAX,
+    memory_kib_ms: u64::MAX,
+    wall_us: 0,
+    bytes_in: 0,
+    bytes_out: 0,
+    log_bytes: 0,
+    egress_calls: 0,
+    egress_bytes_out: 0,
+    egress_bytes_in: 0,
+};
+
 enum Head {
     Awaited,
     Here(StatusCode, HeaderMap),
@@ -64,6 +79,8 @@ pub(crate) struct Call {
     // The end.
     over: Option<(Ending, Usage, Duration)>,
     deserted: bool,
+    /// Whether anybody still asks how it ended.
+    held: bool,
     /// What it asks of the outside.
     pub(super) egress: Egress,
 }
@@ -108,6 +125,7 @@ impl Call {
             waiter: None,
             over: None,
             deserted: false,
+            held: true,
         }
     }
 
@@ -258,9 +276,9 @@ impl Call {
         Some((*ending, self.usage(usage, *at)))
     }
 
-    /// What was used so far, as far as the gateway can tell by itself.
+    /// What was used in all where it is over, and else so far, as far as the gateway can tell by itself.
     pub(crate) fn seen(&self, now: Duration) -> Usage {
-        self.usage(&Usage::default(), now)
+        self.ending().map_or_else(|| self.usage(&Usage::default(), now), |(_, usage)| usage)
     }
 
     fn usage(&self, reported: &Usage, at: Duration) -> Usage {
@@ -331,6 +349,15 @@ impl Call {
 
     pub(crate) fn is_deserted(&self) -> bool {
         self.deserted
+    }
+
+    /// Nobody will ask how it ended either.
+    pub(crate) fn forget(&mut self) {
+        self.held = false;
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
     }
 
     /// When the cell should long have ended the call by itself.

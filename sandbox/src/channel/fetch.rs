@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use cofferdam_audit::Effects;
+use cofferdam_audit::{Effect, Effects};
 use cofferdam_model::EgressEnd;
 use cofferdam_model::frame::{self, FETCH_CREDIT, FetchHead, Kind, MAX_PAYLOAD};
+use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use tokio::task::AbortHandle;
 
@@ -24,6 +25,10 @@ use crate::egress::{Attempt, EgressError, Outgoing, Patience};
 
 /// Body taken from the cell but not yet granted to it again, before it is worth a frame.
 const GRANT_AT: u32 = FETCH_CREDIT / 4;
+
+/// Refusals one call gets beyond the fetches it may make. A cell knows how many those are and asks for no more, so
+/// only one that breaks the rules comes here.
+const SLACK: u32 = 1024;
 
 /// Every fetch under way.
 #[derive(Default)]
@@ -150,6 +155,7 @@ impl State {
         let call = self.calls.get_mut(&head.call).filter(|call| !call.is_over()).ok_or(Violation::UnknownCall)?;
         let refused = match call.egress.ask() {
             None => Some(EgressEnd::OverQuota),
+            // Its cell may not know yet that nobody waits.
             Some(_) if call.is_deserted() => Some(EgressEnd::Cut),
             Some(ordinal) => {
                 call.egress.open.push(number);
@@ -164,6 +170,9 @@ impl State {
             }
         };
         if let Some(ending) = refused {
+            if !call.egress.refuse() {
+                return Err(Violation::OverLimit("requests to the outside"));
+            }
             // One byte of payload always fits.
             let _ = frame::put_fetch_failed(&mut self.out, number, ending);
             out.flush = true;
@@ -215,18 +224,33 @@ impl Channel {
 
     /// Sends a fetch on its way.
     pub(super) fn begin_fetch(self: &Arc<Self>, number: u32) {
-        let begun = {
+        let effects = {
+            let state = self.lock();
+            let of = state.fetches.open.get(&number).map(|fetch| fetch.call);
+            of.and_then(|call| state.calls.get(&call)).and_then(|call| call.egress.effects.clone())
+        };
+        let Some(effects) = effects else { return };
+        let task = tokio::spawn(fetch(self.clone(), number, effects)).abort_handle();
+        match self.lock().fetches.open.get_mut(&number) {
+            Some(fetch) => fetch.task = Some(task),
+            // Over already; what is left of the task has nothing to do, or nobody to do it for.
+            None => task.abort(),
+        }
+    }
+
+    /// Makes an attempt of a fetch, unless that is over: what its record will say, and what is to be asked.
+    fn attempt(self: &Arc<Self>, number: u32, effect: Effect) -> Option<(Outgoing, Arc<Attempt>)> {
+        let (head, attempt) = {
             let mut state = self.lock();
             let State { calls, fetches, .. } = &mut *state;
-            let Some(fetch) = fetches.open.get_mut(&number) else { return };
-            let effects = calls.get(&fetch.call).and_then(|call| call.egress.effects.clone());
-            let (Some(head), Some(effects)) = (fetch.head.take(), effects) else { return };
-            let attempt =
-                Arc::new(Attempt::begin(effects, self.clock.clone(), fetch.ordinal, &head.method, &head.authority));
+            let fetch = fetches.open.get_mut(&number)?;
+            let head = fetch.head.take()?;
+            let attempt = Attempt::begin(effect, self.clock.clone(), fetch.ordinal, &head.method, &head.authority);
+            let attempt = Arc::new(attempt);
             fetch.attempt = Some(attempt.clone());
+            calls.get_mut(&fetch.call)?.egress.begun += 1;
             (head, attempt)
         };
-        let (head, attempt) = begun;
         let [connect, first_byte, between_bytes] = head.patience;
         let outgoing = Outgoing {
             method: head.method,
@@ -237,12 +261,7 @@ impl Channel {
             patience: Patience { connect, first_byte, between_bytes },
             body: Box::pin(Body { channel: self.clone(), number }),
         };
-        let task = tokio::spawn(fetch(self.clone(), number, outgoing, attempt)).abort_handle();
-        match self.lock().fetches.open.get_mut(&number) {
-            Some(fetch) => fetch.task = Some(task),
-            // Over already; what is left of the task has nothing to do, or nobody to do it for.
-            None => task.abort(),
-        }
+        Some((outgoing, attempt))
     }
 
     fn finish_fetch(&self, number: u32, ending: EgressEnd) {
@@ -271,6 +290,24 @@ impl Channel {
         }
     }
 
+    /// Puts the head of the answer into the buffer. One that came too late must not follow the word that there is none.
+    pub(super) fn send_head(
+        &self,
+        number: u32,
+        end: bool,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Result<(), EgressError> {
+        let mut state = self.lock();
+        let State { fetches, out, .. } = &mut *state;
+        if !fetches.open.contains_key(&number) {
+            return Err(deserted());
+        }
+        frame::put_fetch_head(out, end, number, status, headers).map_err(unsendable)?;
+        self.flush();
+        Ok(())
+    }
+
     /// Puts a piece of the answer's body into the buffer.
     fn send_fetched(&self, number: u32, piece: &[u8], end: bool) -> Result<(), EgressError> {
         let mut state = self.lock();
@@ -296,7 +333,15 @@ fn unsendable(error: frame::FrameError) -> EgressError {
 }
 
 /// Makes one request and takes its answer back to the cell.
-async fn fetch(channel: Arc<Channel>, number: u32, outgoing: Outgoing, attempt: Arc<Attempt>) {
+async fn fetch(channel: Arc<Channel>, number: u32, effects: Effects) {
+    let effect = match effects.place().await {
+        Ok(effect) => effect,
+        Err(error) => {
+            tracing::error!(%error, "a request to the outside was not made because it could not be recorded");
+            return channel.finish_fetch(number, EgressEnd::Cut);
+        }
+    };
+    let Some((outgoing, attempt)) = channel.attempt(number, effect) else { return };
     let ending = match exchange(&channel, number, outgoing, &attempt).await {
         Ok(()) => EgressEnd::Answered,
         Err(error) => {
@@ -311,8 +356,8 @@ async fn exchange(channel: &Channel, number: u32, outgoing: Outgoing, attempt: &
     let (head, mut body) = channel.outlet.send(outgoing, attempt).await?.into_parts();
     attempt.status(head.status.as_u16());
     let end = body.is_end_stream();
-    frame::put_fetch_head(&mut channel.lock().out, end, number, head.status, &head.headers).map_err(unsendable)?;
-    channel.flush();
+    poll_fn(|cx| channel.poll_fetch_room(number, cx)).await.ok_or_else(deserted)?;
+    channel.send_head(number, end, head.status, &head.headers)?;
     if end {
         return Ok(());
     }
@@ -339,7 +384,7 @@ impl http_body::Body for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, EgressError>>> {
         let mut state = self.channel.lock();
-        let State { fetches, out, .. } = &mut *state;
+        let State { calls, fetches, out, .. } = &mut *state;
         let Some(fetch) = fetches.open.get_mut(&self.number) else { return Poll::Ready(Some(Err(deserted()))) };
         let piece = ready!(match fetch.pieces.pop_front() {
             Some(piece) => Poll::Ready(Some(piece)),
@@ -352,6 +397,9 @@ impl http_body::Body for Body {
         let Some(piece) = piece else { return Poll::Ready(None) };
         let length = u32::try_from(piece.len()).unwrap_or(u32::MAX);
         fetch.taken = fetch.taken.saturating_add(length.into());
+        if let Some(call) = calls.get_mut(&fetch.call) {
+            call.egress.bytes_taken = call.egress.bytes_taken.saturating_add(length.into());
+        }
         fetch.owed = fetch.owed.saturating_add(length);
         if fetch.owed >= GRANT_AT && !fetch.ended {
             let bytes = std::mem::take(&mut fetch.owed);
@@ -378,9 +426,15 @@ pub(super) struct Egress {
     /// Fetches under way, waiting ones included.
     open: Vec<u32>,
     asked: u32,
+    refused: u32,
+    /// Those that were begun, each with a record.
+    begun: u32,
     most_calls: u32,
     most_bytes: u64,
+    /// Body the cell sent.
     bytes_out: u64,
+    /// What of it was taken towards the outside.
+    bytes_taken: u64,
     bytes_in: u64,
 }
 
@@ -391,26 +445,34 @@ impl Egress {
 
     /// Counts one more; which it is, if that many are allowed.
     fn ask(&mut self) -> Option<u32> {
-        self.asked = self.asked.saturating_add(1);
-        (self.asked <= self.most_calls).then_some(self.asked)
+        let asked = self.asked.checked_add(1).filter(|asked| *asked <= self.most_calls)?;
+        self.asked = asked;
+        Some(asked)
+    }
+
+    /// Counts a refusal; whether that many can come of a cell that keeps to the rules.
+    fn refuse(&mut self) -> bool {
+        self.refused = self.refused.saturating_add(1);
+        self.refused <= self.most_calls.saturating_add(SLACK)
     }
 
     fn send(&mut self, bytes: u64) -> bool {
         self.bytes_out = self.bytes_out.saturating_add(bytes);
-        self.is_within()
-    }
-
-    fn receive(&mut self, bytes: u64) -> bool {
-        self.bytes_in = self.bytes_in.saturating_add(bytes);
-        self.is_within()
-    }
-
-    fn is_within(&self) -> bool {
         self.bytes_out.saturating_add(self.bytes_in) <= self.most_bytes
     }
 
-    /// Requests asked for, and bytes sent and received.
+    /// Counts what goes to the cell, if it may.
+    fn receive(&mut self, bytes: u64) -> bool {
+        let bytes_in = self.bytes_in.saturating_add(bytes);
+        let within = self.bytes_out.saturating_add(bytes_in) <= self.most_bytes;
+        if within {
+            self.bytes_in = bytes_in;
+        }
+        within
+    }
+
+    /// Requests made, and bytes sent and received: what the records of them say in sum.
     pub(super) fn used(&self) -> (u64, u64, u64) {
-        (self.asked.into(), self.bytes_out, self.bytes_in)
+        (self.begun.into(), self.bytes_taken, self.bytes_in)
     }
 }

@@ -85,7 +85,25 @@ impl Handle {
         self.channel.allow(self.number, effects);
     }
 
-    /// What was used so far, as far as the gateway can tell by itself.
+    /// Nobody waits for the answer any more: asks the cell to stop, at once. How the call ended is still to be had.
+    pub(crate) fn leave(&self) {
+        let mut after = Aftermath::default();
+        self.stop(&mut self.channel.lock(), &mut after);
+        self.channel.settle(&mut after);
+    }
+
+    fn stop(&self, state: &mut State, after: &mut Aftermath) {
+        let State { calls, fetches, out, .. } = state;
+        if let Some(call) = calls.get_mut(&self.number).filter(|call| !call.is_over() && !call.is_deserted()) {
+            State::end_fetches_of(fetches, call, after);
+            call.desert();
+            // A frame without payload always fits.
+            let _ = frame::put(out, Kind::Cancel, false, self.number, &[]);
+            self.channel.flush();
+        }
+    }
+
+    /// What was used in all where it is over, and else so far, as far as the gateway can tell by itself.
     pub(crate) fn seen(&self) -> Usage {
         let now = self.channel.clock.monotonic();
         self.channel.lock().calls.get(&self.number).map(|call| call.seen(now)).unwrap_or_default()
@@ -123,13 +141,10 @@ impl Drop for Handle {
         let mut after = Aftermath::default();
         let call = {
             let mut state = self.channel.lock();
-            let state = &mut *state;
+            self.stop(&mut state, &mut after);
             match state.calls.get_mut(&self.number) {
                 Some(call) if !call.is_over() => {
-                    State::end_fetches_of(&mut state.fetches, call, &mut after);
-                    call.desert();
-                    let _ = frame::put(&mut state.out, Kind::Cancel, false, self.number, &[]);
-                    self.channel.flush();
+                    call.forget();
                     None
                 }
                 _ => state.calls.remove(&self.number),

@@ -33,7 +33,11 @@ pub(super) async fn read(channel: Arc<Channel>, mut socket: OwnedReadHalf) {
             Err(violation) => channel.hear(&mut frames, &mut after).and(Err((0, violation))),
         };
         channel.settle(&mut after);
-        after.fetches.drain(..).for_each(|fetch| channel.begin_fetch(fetch));
+        // A cell that breaks a rule is closed at once, and nothing it asked for in the same breath begins.
+        match heard {
+            Ok(()) => after.fetches.drain(..).for_each(|fetch| channel.begin_fetch(fetch)),
+            Err(_) => after.fetches.clear(),
+        }
         frames.shrink_to(KEPT_FRAMES);
         match (heard, channel.why_closed()) {
             (_, Some(closed)) => break closed,

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cofferdam_model::frame::{self, FrameError, Kind, MAX_PAYLOAD, RequestHead};
-use cofferdam_model::{Clock, Ending, Usage};
+use cofferdam_model::{Clock, Ending};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
@@ -193,7 +193,7 @@ impl Channel {
             call.hear(end, said, now, after).map_err(|violation| (number, violation))?;
             if call.is_over() {
                 State::end_fetches_of(&mut state.fetches, call, after);
-                if call.is_deserted() {
+                if !call.is_held() {
                     state.calls.remove(&number);
                 }
             }
@@ -231,9 +231,9 @@ impl Channel {
             let State { calls, fetches, .. } = &mut *state;
             for (number, call) in calls {
                 State::end_fetches_of(fetches, call, &mut after);
-                call.end(why.ending(*number), Usage::default(), now, &mut after);
+                call.end(why.ending(*number), call::UNSAID, now, &mut after);
             }
-            state.calls.retain(|_, call| !call.is_deserted());
+            state.calls.retain(|_, call| call.is_held());
         }
         self.settle(&mut after);
         self.work.notify_one();

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use cofferdam_model::clock::ManualClock;
 use cofferdam_model::frame::{HEADER_BYTES, Header, INITIAL_CREDIT};
 use cofferdam_model::random::SeededRandom;
-use cofferdam_model::{FunctionLimits, RequestId, UnixNanos};
+use cofferdam_model::{FunctionLimits, RequestId, UnixNanos, Usage};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -6,6 +6,7 @@ use http_body_util::{BodyExt, Full};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
+use crate::client::attended;
 use crate::testing::{Rig, Script, deployment, entry, head, log, no_body, operation, until};
 
 type Piece = Result<Bytes, InboundError>;
@@ -34,7 +35,7 @@ fn full(bytes: Vec<u8>) -> InboundBody {
 async fn run(rig: &Rig, limits: FunctionLimits, target: &str, body: InboundBody) -> Result<Answer, Failure> {
     let log = log(rig.dir.path());
     let mut entry = entry(&log, operation(1, limits)).await;
-    invoke(&rig.pool, &mut entry, &deployment(1), head(target), body).await
+    invoke(&rig.pool, &mut entry, &deployment(1), (head(target), body), &Client::default()).await
 }
 
 async fn text(body: &mut AnswerBody) -> Result<String, Ending> {
@@ -147,7 +148,7 @@ async fn run_again(rig: &Rig, limits: FunctionLimits, target: &str) -> Answer {
     let dir = tempfile::tempdir().unwrap();
     let log = log(dir.path());
     let mut entry = entry(&log, operation(1, limits)).await;
-    invoke(&rig.pool, &mut entry, &deployment(1), head(target), no_body()).await.unwrap()
+    invoke(&rig.pool, &mut entry, &deployment(1), (head(target), no_body()), &Client::default()).await.unwrap()
 }
 
 #[tokio::test]
@@ -157,7 +158,10 @@ async fn a_strict_call_is_not_sent_before_its_intent_is_recorded() {
     let strict = Invoke { audit: Level::Strict, ..operation(1, FunctionLimits::default()) };
     let mut entry = entry(&log, strict).await;
     log.shutdown().await.unwrap();
-    let failure = invoke(&rig.pool, &mut entry, &deployment(1), head("/ok"), no_body()).await.err().unwrap();
+    let failure = invoke(&rig.pool, &mut entry, &deployment(1), (head("/ok"), no_body()), &Client::default())
+        .await
+        .err()
+        .unwrap();
     assert_eq!(failure.ending, Ending::PlatformFailed);
     assert_eq!(rig.script.spawned(), 0);
 }
@@ -168,7 +172,10 @@ async fn a_call_that_outlives_its_moment_has_its_intent_recorded_or_is_stopped()
     let log = log(rig.dir.path());
     let mut entry = entry(&log, operation(1, FunctionLimits::default())).await;
     log.shutdown().await.unwrap();
-    let failure = invoke(&rig.pool, &mut entry, &deployment(1), head("/hang"), no_body()).await.err().unwrap();
+    let failure = invoke(&rig.pool, &mut entry, &deployment(1), (head("/hang"), no_body()), &Client::default())
+        .await
+        .err()
+        .unwrap();
     assert_eq!(failure.ending, Ending::PlatformFailed);
     until("the cancellation", || rig.script.seen() == ["/hang", "cancel"]).await;
 }
@@ -179,11 +186,86 @@ async fn calls_held_by_a_cell_are_answered_when_it_lets_them_go() {
     let log = log(rig.dir.path());
     let mut entry = entry(&log, operation(1, FunctionLimits::default())).await;
     let deployment = deployment(1);
-    let call = invoke(&rig.pool, &mut entry, &deployment, head("/held"), no_body());
+    let client = Client::default();
+    let call = invoke(&rig.pool, &mut entry, &deployment, (head("/held"), no_body()), &client);
     let release = async {
         until("the request", || rig.script.seen() == ["/held"]).await;
         rig.script.release.notify_one();
     };
     let (answer, ()) = tokio::join!(call, release);
     assert_eq!(text(&mut answer.unwrap().body).await.as_deref(), Ok("held"));
+}
+
+/// A call whose client leaves once the cell has it: what its finisher says of it.
+async fn left(rig: &Rig, limits: FunctionLimits, target: &'static str, meanwhile: impl Fn()) -> Failure {
+    let log = log(rig.dir.path());
+    let mut entry = entry(&log, operation(1, limits)).await;
+    let (pool, (told, heard)) = (rig.pool.clone(), tokio::sync::oneshot::channel());
+    let mut call = Box::pin(attended(move |client| async move {
+        let made = invoke(&pool, &mut entry, &deployment(1), (head(target), no_body()), &client).await;
+        let _ = told.send(made.err());
+    }));
+    let begun = async {
+        until("the request", || rig.script.seen().iter().any(|seen| seen == target)).await;
+        meanwhile();
+    };
+    tokio::select! {
+        biased;
+        () = &mut call => panic!("it ended by itself"),
+        () = begun => {}
+    }
+    drop(call);
+    heard.await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_call_whose_client_leaves_is_stopped_at_once_and_charged_what_it_used() {
+    let rig = Rig::new(Script::default());
+    let clock = rig.clock.clone();
+    let failure = left(&rig, FunctionLimits::default(), "/hang", || clock.advance(Duration::from_micros(50))).await;
+    assert_eq!((failure.ending, failure.usage.cpu_us, failure.usage.wall_us), (Ending::ClientGone, 7, 50));
+    assert!(failure.cell.is_some() && failure.isolation.is_some());
+    assert_eq!(rig.script.seen(), ["/hang", "cancel"]);
+    assert_eq!(load(&rig), 0);
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_leaves_is_charged_what_it_used() {
+    let rig = Rig::new(Script::default());
+    let mut answer = run(&rig, FunctionLimits::default(), "/stream", no_body()).await.unwrap();
+    assert_eq!(answer.body.next().await, Some(Ok("part".into())));
+    rig.clock.advance(Duration::from_micros(50));
+    assert_eq!(answer.body.left().await.cpu_us, 7);
+    assert_eq!(load(&rig), 0, "by then the guest is gone");
+}
+
+#[tokio::test]
+async fn a_call_whose_cell_is_lost_is_charged_all_it_can_have_used() {
+    let limits = FunctionLimits { wall_ms: 1, ..FunctionLimits::default() };
+    let rig = Rig::new(Script::default());
+    let clock = rig.clock.clone();
+    let log = log(rig.dir.path());
+    let mut entry = entry(&log, operation(1, limits.clone())).await;
+    let (deployment, client) = (deployment(1), Client::default());
+    let call = invoke(&rig.pool, &mut entry, &deployment, (head("/hang"), no_body()), &client);
+    let tick = async {
+        until("the request", || rig.script.seen() == ["/hang"]).await;
+        clock.advance(Duration::from_micros(50));
+    };
+    let (made, ()) = tokio::join!(call, tick);
+    let Failure { ending, usage, .. } = made.err().unwrap();
+    assert_eq!((ending, usage.wall_us), (Ending::WallExceeded, 50));
+    assert_eq!((usage.cpu_us, usage.memory_bytes), (50, limits.memory_bytes));
+}
+
+#[tokio::test]
+async fn work_learns_that_its_client_left_and_stops_waiting() {
+    let (told, heard) = tokio::sync::oneshot::channel();
+    let waiting = attended(|client| async move {
+        let waited = client.unless_gone(std::future::pending::<()>()).await;
+        let _ = told.send((waited, client.is_gone()));
+    });
+    drop(waiting);
+    assert_eq!(heard.await, Ok((None, true)));
+    assert_eq!(attended(|client| async move { client.unless_gone(async { 1 }).await }).await, Some(1));
 }

@@ -49,7 +49,8 @@ impl Fetches {
     /// Takes a frame of the gateway. Those of a fetch nobody waits for any more are ignored.
     pub(crate) fn hear(&self, header: &Header, payload: Bytes) -> Result<(), WorkerError> {
         let mut open = lock(&self.open);
-        let Some(fetch) = open.get_mut(&header.call) else { return Ok(()) };
+        // How a fetch ended is said once. What was still under way then changes nothing.
+        let Some(fetch) = open.get_mut(&header.call).filter(|fetch| fetch.over.is_none()) else { return Ok(()) };
         match header.kind {
             Kind::FetchCredit => {
                 fetch.credit = fetch.credit.saturating_add(decode_credit(&payload)?.into());
@@ -261,7 +262,7 @@ pub(crate) async fn fetch(
 }
 
 /// What a guest is told of a failure.
-fn told(ending: EgressEnd) -> Error {
+pub(crate) fn told(ending: EgressEnd) -> Error {
     match ending {
         EgressEnd::DeniedByRule => Error::HttpRequestDenied,
         EgressEnd::DeniedAddress => Error::DestinationIpProhibited,

@@ -24,6 +24,7 @@ use cofferdam_model::{
     TenantId, TlsVersion, UnixNanos,
 };
 use cofferdam_sandbox::{Attempt, EgressError, IncomingBody, Outgoing, OutgoingBody, Outlet, Patience};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use http_body_util::{BodyExt as _, Empty, Full};
 use zeroize::Zeroizing;
@@ -174,7 +175,8 @@ impl Scene {
     }
 
     fn attempt(&self, method: &Method, authority: &str) -> Attempt {
-        Attempt::begin(self.effects.clone(), Arc::new(SystemClock::default()), 1, method, authority)
+        let effect = self.effects.clone().place().now_or_never().unwrap().unwrap();
+        Attempt::begin(effect, Arc::new(SystemClock::default()), 1, method, authority)
     }
 
     async fn send(&self, outlet: &dyn Outlet, outgoing: Outgoing) -> Result<Response<IncomingBody>, EgressError> {

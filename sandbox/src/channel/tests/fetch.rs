@@ -174,8 +174,49 @@ async fn more_requests_than_allowed_are_not_made() {
     let mut endings = [outside.fails().await, outside.fails().await, outside.fails().await];
     endings.sort_by_key(|ending| ending.as_str());
     assert_eq!(endings, [EgressEnd::DeniedAddress, EgressEnd::OverQuota, EgressEnd::OverQuota]);
-    assert_eq!(outside.used().0, 3);
+    assert_eq!(outside.used().0, 1, "what was made is what is counted");
     assert_eq!(outside.recorded().await, ["denied_address"]);
+}
+
+#[tokio::test]
+async fn a_cell_that_asks_on_and_on_is_closed_before_its_refusals_fill_memory() {
+    let limits = FunctionLimits { egress_calls: 1, ..FunctionLimits::default() };
+    let mut outside = Outside::with(limits, true).await;
+    let call = outside.handle.number();
+    let closed = outside.rig.closed_by(|out| (1..=1026).for_each(|fetch| ask(out, true, fetch, call, "/hang"))).await;
+    assert!(matches!(closed, Closed::Violated(0, Violation::OverLimit("requests to the outside"))), "{closed:?}");
+    assert_eq!(outside.used().0, 0, "nothing asked for in the same breath is made");
+
+    // Nor is there more to be had from a call nobody waits for.
+    let limits = FunctionLimits { egress_calls: 1, ..FunctionLimits::default() };
+    let mut outside = Outside::with(limits, true).await;
+    let call = outside.handle.number();
+    outside.handle.leave();
+    let closed = outside.rig.closed_by(|out| (1..=1026).for_each(|fetch| ask(out, true, fetch, call, "/hang"))).await;
+    assert!(matches!(closed, Closed::Violated(0, Violation::OverLimit(_))), "{closed:?}");
+}
+
+#[tokio::test]
+async fn the_head_of_an_answer_never_follows_the_word_that_there_is_none() {
+    let outside = Outside::new().await;
+    let channel = &outside.rig.channel;
+    let before = channel.lock().out.len();
+    // Of a fetch that is over the channel knows nothing any more, however far its task had got.
+    assert!(channel.send_head(7, false, StatusCode::OK, &HeaderMap::new()).is_err());
+    assert_eq!(channel.lock().out.len(), before);
+}
+
+#[tokio::test]
+async fn only_body_that_went_out_is_counted_and_the_record_says_the_same() {
+    let limits = FunctionLimits { egress_bytes: 1000, ..FunctionLimits::default() };
+    let mut outside = Outside::with(limits, true).await;
+    let mut out = Vec::new();
+    outside.ask(&mut out, false, 1, "/hang");
+    more(&mut out, true, 1, &[1; 500]);
+    outside.rig.peer.says(|frames| frames.extend(out)).await;
+    outside.rig.peer.says(|out| frame::put(out, Kind::FetchCancel, false, 1, &[]).unwrap()).await;
+    assert_eq!(outside.fails().await, EgressEnd::Cut);
+    assert_eq!(outside.used().1, 0, "nobody took it");
 }
 
 #[tokio::test]
@@ -222,7 +263,7 @@ async fn a_request_ends_with_its_call_and_is_in_the_log_before_it() {
     done(&mut out, number, Ending::Trapped);
     outside.rig.peer.says(|frames| frames.extend(out)).await;
     let (ending, usage) = end_of(&outside.handle).await;
-    assert_eq!((ending, usage.egress_calls), (Ending::Trapped, 1));
+    assert_eq!((ending, usage.egress_calls), (Ending::Trapped, 0), "it was over before it could begin");
     // What the cell still says of it is late, not wrong.
     outside.rig.peer.says(|out| frame::put(out, Kind::FetchCancel, false, 1, &[]).unwrap()).await;
     let handle = outside.rig.open();

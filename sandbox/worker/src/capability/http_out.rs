@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use cofferdam_model::egress::EgressEnd;
 use cofferdam_model::frame::FetchHead;
 use http::uri::Scheme;
 use http::{HeaderName, Request, Response, header};
@@ -16,7 +17,7 @@ use wasmtime_wasi_http::{
 use super::Host;
 use super::http_in::is_hop_by_hop;
 use crate::channel::Outbox;
-use crate::fetch::{Fetches, fetch};
+use crate::fetch::{Fetches, fetch, told};
 
 /// Writes to a body that may wait for the call's task to pick them up.
 const BODY_CHUNKS: usize = 4;
@@ -26,6 +27,9 @@ const BODY_CHUNK_BYTES: usize = 16 * 1024;
 /// The way out of one call.
 pub(super) struct Egress {
     pub(super) call: u32,
+    /// Requests it asked for so far, and may ask for. The gateway holds it to that, and the cell with it.
+    pub(super) asked: u32,
+    pub(super) most: u32,
     pub(super) fetches: Arc<Fetches>,
     pub(super) outbox: Arc<Outbox>,
 }
@@ -56,6 +60,10 @@ impl WasiHttpHooks for Egress {
         options: Option<RequestOptions>,
         _: Later<()>,
     ) -> Later<(Response<WasiBody>, Later<()>)> {
+        if self.asked >= self.most {
+            return Box::new(std::future::ready(Err(told(EgressEnd::OverQuota))));
+        }
+        self.asked = self.asked.saturating_add(1);
         let (mut parts, body) = request.into_parts();
         // The gateway writes it, from the authority it has checked.
         parts.headers.remove(header::HOST);

@@ -102,6 +102,8 @@ impl Host {
             limiter: Limiter::new(state.limits.memory_bytes, source.clock.clone(), state.memory.clone()),
             http: http_in::context(),
             egress: http_out::Egress {
+                asked: 0,
+                most: state.limits.egress_calls,
                 call: state.number,
                 fetches: source.fetches.clone(),
                 outbox: source.outbox.clone(),
