@@ -88,7 +88,7 @@ pub fn check_rules(rules: &[EgressRule]) -> Result<(), EgressSetupError> {
     Trusts::new(rules).map(|_| ())
 }
 
-/// Whether the secrets that rules name can be put in. Rules whose secret is not among them are the caller's to leave out.
+/// Whether the secrets that rules name can be put in. Rules whose secret is not there are the caller's to leave out.
 pub(crate) fn check_credentials(
     rules: &[EgressRule],
     secrets: &[(String, Zeroizing<String>)],

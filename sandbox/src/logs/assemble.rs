@@ -1,7 +1,7 @@
 //! Puts the pieces a guest writes together to whole lines, and counts them.
 //!
-//! Owns the bound on what one call may say, and where lines without an end are cut. Must never hold more than a line and
-//! a credential's surroundings back, and never cut where a credential could no longer be found by who blots it out.
+//! Owns the bound on what one call may say, and where lines without an end are cut. Must never hold more back than a
+//! line and a credential's surroundings, and never cut where a credential could no longer be found by who blots it out.
 
 use std::ops::Range;
 
