@@ -1,7 +1,8 @@
 //! What a call does to the outside while it runs, each thing in a record of its own.
 //!
 //! Owns `Effects`, the proof that a call's intent is in the log as durably as its level asks, without which there is
-//! no effect, and `Effect`, the place in the log's queue for the record of one. Must never exist before the intent does.
+//! no effect, and `Effect`, the place in the log's queue for the record of one. Must never exist before the intent
+//! does.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! Whether anybody still waits for a call.
 //!
-//! Owns the one way in which work for a client outlives it: a call whose client leaves is stopped at once, but must still
-//! be told how it ended and what it used, or leaving would be a way to pay for nothing. Must never cost a call whose
-//! client stays a task of its own.
+//! Owns the one way in which work for a client outlives it: a call whose client leaves is stopped at once, but it is
+//! still to be recorded what it used, or leaving would be a way to pay for nothing. Must never cost a call whose client
+//! stays a task of its own.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};

@@ -113,7 +113,8 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Begins one. Having the effect proves that the call's intent is recorded, and that there is a place for the record.
+    /// Begins one. Having the effect proves that the call's intent is recorded, and that there is a place for the
+    /// record of this.
     pub fn begin(effect: Effect, clock: Arc<dyn Clock>, number: u32, method: &Method, authority: &str) -> Self {
         let facts = EgressFacts {
             number,

@@ -175,8 +175,8 @@ impl AnswerBody {
         .await
     }
 
-    /// Nobody waits for the answer any more: stops the guest at once, and gives what the call used in all, once the cell
-    /// has said so or had to be killed.
+    /// Nobody waits for the answer any more: stops the guest at once, and gives what the call used in all, once the
+    /// cell has said so or had to be killed.
     pub async fn left(&mut self) -> Usage {
         if let Some(pump) = self.pump.take() {
             pump.abort();

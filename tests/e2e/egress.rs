@@ -253,7 +253,7 @@ async fn requests_and_bytes_beyond_a_functions_limits_are_refused() {
     assert_eq!(text.matches("ConnectionLimitReached").count(), 2, "{text}");
     assert_eq!(egress(&records).len(), 6);
     let outcome = records.iter().find(|record| record["kind"] == "outcome").unwrap();
-    assert_eq!(outcome["usage"]["egress_calls"], 8);
+    assert_eq!(outcome["usage"]["egress_calls"], 6, "those that were made");
     let (text, records) = world.asks("fetch", "get", "/big").await;
     assert!(text.starts_with("error: "), "{text}");
     assert_eq!(egress(&records)[0]["ending"], "over_quota");
@@ -272,4 +272,41 @@ async fn a_function_may_ask_while_its_answer_is_under_way() {
     records.retain(|record| record["request"] == request.as_str());
     assert_eq!(kinds(&records), ["intent", "outcome", "egress", "end"]);
     assert_eq!(records[3]["usage"]["egress_calls"], 1);
+}
+
+const USED: [&str; 3] = ["egress_calls", "egress_bytes_out", "egress_bytes_in"];
+
+/// Requests, and bytes sent and received, as the records of the requests themselves have them.
+fn asked(records: &[Value]) -> [u64; 3] {
+    let sum = |name: &str| egress(records).iter().map(|record| record[name].as_u64().unwrap()).sum::<u64>();
+    [egress(records).len().try_into().unwrap(), sum("bytes_out"), sum("bytes_in")]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_says_of_egress_what_the_records_of_the_requests_say_in_sum() {
+    let world = World::new().await;
+    let mut alice = world.alice().await;
+    for (how, path) in [("get", "/hello"), ("8", "/hello"), ("get", "/big"), ("get", "/away"), ("deaf", "/hello")] {
+        alice.get(&format!("/-/invoke/acme/fetch/{how}?{}", world.outside.url(path))).await.unwrap();
+    }
+    let echo = format!("/-/invoke/acme/fetch/get?{}", world.outside.url("/echo"));
+    alice.call(Method::POST, &echo, vec![b'x'; 100_000]).await.unwrap();
+    alice.get(&format!("/-/invoke/acme/closed/get?{}", world.outside.url("/hello"))).await.unwrap();
+
+    let records = world.scene.site.records().unwrap();
+    let mut total = [0; 3];
+    for outcome in records.iter().filter(|record| ["call", "outcome"].contains(&record["kind"].as_str().unwrap())) {
+        let mut of_call = records.clone();
+        of_call.retain(|record| record["request"] == outcome["request"]);
+        let used = USED.map(|name| outcome["usage"][name].as_u64().unwrap());
+        assert_eq!(used, asked(&of_call), "{of_call:?}");
+        total.iter_mut().zip(used).for_each(|(total, used)| *total += used);
+    }
+    assert_eq!(total, asked(&records));
+    assert!(total[0] >= 10 && total[1] >= 100_000 && total[2] >= 100_000, "{total:?}");
+    let told = world.scene.node.run(&world.scene.site, &["usage", "acme", "--json"]).unwrap();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let rows = told["rows"].as_array().unwrap();
+    let sums = USED.map(|name| rows.iter().map(|row| row["usage"][name].as_u64().unwrap()).sum::<u64>());
+    assert_eq!(sums, total);
 }

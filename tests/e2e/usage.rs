@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cofferdam_tests::{Client, Node, Scene};
+use cofferdam_tests::{Client, Node, Scene, Site};
 use http::{Method, StatusCode};
 use serde_json::Value;
 
@@ -87,6 +87,8 @@ async fn some_of_each(alice: &mut Client) {
 #[tokio::test(flavor = "multi_thread")]
 async fn usage_equals_the_log_in_every_field_also_when_the_node_is_killed() {
     let Scene { site, node } = Scene::new().unwrap();
+    let gone = leaves(&site, &node, "/acme/burn/spin").await;
+    assert!(gone["usage"]["cpu_us"].as_u64().unwrap() > 0, "{gone}");
     let viewer = site.token("acme", "vera", "viewer").unwrap();
     let alice = site.token("acme", "alice", "invoker").unwrap();
     let mut caller = node.client().await.unwrap().with(&alice);
@@ -125,6 +127,50 @@ async fn usage_equals_the_log_in_every_field_also_when_the_node_is_killed() {
         assert!(total[at] > 0, "{name}: {total:?}");
     }
     assert_eq!(total[0], total[1] + total[2] + total[3]);
+}
+
+/// Calls, leaves in the middle, and gives the record of how the call ended.
+async fn leaves(site: &Site, node: &Node, path: &str) -> Value {
+    let alice = site.token("acme", "alice", "invoker").unwrap();
+    let mut client = node.client().await.unwrap().with(&alice);
+    let target = path.to_owned();
+    let call = tokio::spawn(async move { client.get(&target).await.is_ok() });
+    let begun = |record: &Value| record["kind"] == "intent" && record["path"] == path;
+    let request = loop {
+        assert!(!call.is_finished(), "the call ended before its client could leave");
+        if let Some(intent) = site.records().unwrap().into_iter().rfind(begun) {
+            break intent["request"].clone();
+        }
+    };
+    call.abort();
+    loop {
+        let ended = |record: &Value| {
+            record["request"] == request && (record["kind"] == "end" || record["ending"] == "client_gone")
+        };
+        if let Some(end) = site.records().unwrap().into_iter().find(ended) {
+            return end;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_stops_its_guest_and_is_charged_what_that_used() {
+    let scene = Scene::new().unwrap();
+    let mut alice = scene.alice().await.unwrap();
+    // One before its answer began, one while that streams.
+    for path in ["/acme/burn/spin", "/acme/burn/slow?n=100"] {
+        let end = leaves(&scene.site, &scene.node, path).await;
+        assert_eq!(end["ending"], "client_gone", "{end}");
+        let usage = &end["usage"];
+        assert!(usage["cpu_us"].as_u64().unwrap() > 0, "{end}");
+        assert!(usage["memory_bytes"].as_u64().unwrap() > 0, "{end}");
+        // Both would go on for longer than this.
+        assert!(usage["wall_us"].as_u64().unwrap() < 9_000_000, "{end}");
+        assert!(end["cell"]["id"].is_string() && end["isolation"].is_string(), "{end}");
+        let metrics = scene.node.run(&scene.site, &["metrics"]).unwrap();
+        assert!(metrics.contains("cofferdam_calls_under_way 0\n"), "{metrics}");
+        assert_eq!(alice.get("/acme/burn/time").await.unwrap().status, StatusCode::OK);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use cofferdam_model::egress::EgressEnd;
 use cofferdam_model::facts::Ending;
 use cofferdam_model::frame::{FETCH_CREDIT, Kind, put, put_fetch_failed, put_fetch_head};
+use cofferdam_model::limits::FunctionLimits;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::gateway::{FETCH, Gateway};
@@ -80,6 +81,31 @@ fn an_answer_that_breaks_off_is_an_error_to_the_guest() {
     put_fetch_failed(&mut out, fetch, EgressEnd::PeerFailed).unwrap();
     gateway.raw(&out);
     assert!(gateway.finish(call).text().contains("after 4 bytes"));
+}
+
+#[test]
+fn an_answer_after_its_failure_changes_nothing_and_hangs_nobody() {
+    let mut gateway = start();
+    let call = gateway.begin(&Method::GET, URL, true);
+    let (fetch, ..) = gateway.fetched();
+    let (mut out, mut late) = (Vec::new(), Vec::new());
+    put_fetch_head(&mut out, false, fetch, StatusCode::OK, &HeaderMap::new()).unwrap();
+    put(&mut out, Kind::FetchData, false, fetch, b"half").unwrap();
+    put_fetch_failed(&mut out, fetch, EgressEnd::PeerFailed).unwrap();
+    put_fetch_head(&mut late, false, fetch, StatusCode::OK, &HeaderMap::new()).unwrap();
+    put(&mut late, Kind::FetchData, false, fetch, b"more").unwrap();
+    gateway.raw(&[out, late].concat());
+    assert!(gateway.finish(call).text().contains("after 4 bytes"));
+}
+
+#[test]
+fn a_guest_that_asks_too_often_is_refused_by_its_own_cell() {
+    let limits = FunctionLimits { egress_calls: 0, ..limits() };
+    let mut gateway = Gateway::start(FETCH, limits, &[]);
+    let call = gateway.begin(&Method::GET, "/a/5?url=https://api.example/", true);
+    let end = gateway.finish(call);
+    assert_eq!(end.text().matches("ConnectionLimitReached").count(), 5, "{}", end.text());
+    assert!(gateway.fetches.is_empty(), "the gateway is not even asked");
 }
 
 #[test]
