@@ -49,7 +49,8 @@ async fn precompiled_code_is_refused_even_where_it_is_the_nodes_own() {
     let artifact = files.map(|file| std::fs::read(file.path()).unwrap()).find(|bytes| bytes.starts_with(b"COFART1\0"));
     let artifact = artifact.expect("an artifact of the scene's functions");
     let code = artifact.windows(4).position(|piece| piece == b"\x7fELF").expect("machine code");
-    for (bytes, about) in [(&artifact[code..], "precompiled"), (&artifact[..], "component"), (b"\x7fELF", "component")]
+    for (bytes, about) in
+        [(&artifact[code..], "precompiled"), (&artifact[..], "component"), (&b"\x7fELF"[..], "component")]
     {
         let file = scene.site.file("x.wasm", "").unwrap();
         std::fs::write(&file, bytes).unwrap();

@@ -131,7 +131,7 @@ fn artifacts_are_taken_as_they_were_made_or_refused() {
         r#"{{"component":"{digest}","build":"{digest}","engine":"{digest}","compiler":"0.1.0","imports":["a:b/c"]}}"#
     );
     let honest = |json: &str| {
-        let mut rest = [&u32::try_from(json.len()).unwrap().to_be_bytes(), json.as_bytes()].concat();
+        let mut rest = [u32::try_from(json.len()).unwrap().to_be_bytes().as_slice(), json.as_bytes()].concat();
         rest.resize(4096 - 40, 0);
         [rest.as_slice(), b"code"].concat()
     };

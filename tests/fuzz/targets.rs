@@ -76,7 +76,7 @@ const KEY: [u8; 32] = [7; 32];
 /// Binds what comes after the MAC of an artifact to it.
 pub(crate) fn bound(rest: &[u8]) -> Vec<u8> {
     let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &KEY), rest);
-    [b"COFART1\0", mac.as_ref(), rest].concat()
+    [b"COFART1\0".as_slice(), mac.as_ref(), rest].concat()
 }
 
 /// A file of compiled code: as it is, and as what comes after a MAC that fits. One that is taken has a header within its
