@@ -89,10 +89,13 @@ fn with_a_batch_of_two() -> (Place, usize) {
     disk.hold();
     run(async {
         let note = |kind: &str| log.note(Note::Event { kind: kind.into(), detail: kind.repeat(1_500) });
-        let together = async { tokio::join!(note("a"), note("b"), note("c")) };
-        let released = async { disk.release() };
-        let (notes, ()) = tokio::join!(together, released);
-        assert_eq!((notes.0.unwrap(), notes.1.unwrap(), notes.2.unwrap()), (1, 2, 3));
+        let then = async {
+            disk.wait_for_a_sync();
+            let released = async { disk.release() };
+            tokio::join!(note("b"), note("c"), released)
+        };
+        let (first, (second, third, ())) = tokio::join!(note("a"), then);
+        assert_eq!((first.unwrap(), second.unwrap(), third.unwrap()), (1, 2, 3));
     });
     let copy = place.copy();
     let bytes = fs::read(copy.dir().join(SEGMENT)).unwrap();

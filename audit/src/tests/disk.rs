@@ -90,6 +90,8 @@ struct State {
     fail_at: Option<(usize, Fault)>,
     failed: bool,
     held: bool,
+    /// Syncs that wait for the release.
+    waiting: usize,
     renames: usize,
     files: Vec<Content>,
     names: HashMap<PathBuf, usize>,
@@ -157,6 +159,11 @@ impl TestDisk {
     pub(super) fn release(&self) {
         self.lock().held = false;
         self.0.changed.notify_all();
+    }
+
+    /// Waits until a sync waits for the release.
+    pub(super) fn wait_for_a_sync(&self) {
+        drop(self.0.changed.wait_while(self.lock(), |state| state.waiting == 0).unwrap());
     }
 
     /// Waits until there were this many renames in all.
@@ -316,7 +323,11 @@ impl StoredFile for TestFile {
 
     fn sync(&mut self) -> io::Result<()> {
         let (happens, result) = self.disk.call();
-        let mut state = self.disk.0.changed.wait_while(self.disk.lock(), |state| state.held).unwrap();
+        let mut state = self.disk.lock();
+        state.waiting += 1;
+        self.disk.0.changed.notify_all();
+        let mut state = self.disk.0.changed.wait_while(state, |state| state.held).unwrap();
+        state.waiting -= 1;
         if happens {
             let content = &mut state.files[self.id];
             let since = std::mem::take(&mut content.since);
