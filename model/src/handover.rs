@@ -4,8 +4,8 @@
 //! plaintext environment, so the bytes are wiped on both sides. Must never be logged.
 //!
 //! Layout, all integers big-endian: u64 memory_bytes, u64 cpu_ms, u64 wall_ms, u32 concurrency, u64 request_bytes,
-//! u64 response_bytes, u32 response_header_bytes, u64 log_bytes, u64 artifact_bytes, u16 number of environment
-//! entries, then per entry u16 length + name, u16 length + value.
+//! u64 response_bytes, u32 response_header_bytes, u64 log_bytes, u32 egress_calls, u64 artifact_bytes, u16 number of
+//! environment entries, then per entry u16 length + name, u16 length + value.
 
 use zeroize::{Zeroize, Zeroizing};
 
@@ -36,6 +36,7 @@ impl Handover {
         out.extend_from_slice(&limits.response_bytes.to_be_bytes());
         out.extend_from_slice(&limits.response_header_bytes.to_be_bytes());
         out.extend_from_slice(&limits.log_bytes.to_be_bytes());
+        out.extend_from_slice(&limits.egress_calls.to_be_bytes());
         out.extend_from_slice(&self.artifact_bytes.to_be_bytes());
         let count = u16::try_from(self.env.len()).map_err(|_| FrameError::Oversized)?;
         out.extend_from_slice(&count.to_be_bytes());
@@ -59,6 +60,7 @@ impl Handover {
             response_bytes: u64::from_be_bytes(take(&mut rest)?),
             response_header_bytes: u32::from_be_bytes(take(&mut rest)?),
             log_bytes: u64::from_be_bytes(take(&mut rest)?),
+            egress_calls: u32::from_be_bytes(take(&mut rest)?),
             cells: 1,
             ..FunctionLimits::default()
         };

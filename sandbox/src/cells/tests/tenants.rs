@@ -162,6 +162,8 @@ async fn a_used_up_cell_is_replaced_also_where_there_is_no_room_for_two() {
     let operation = operation(1, function_limits(64, 2));
     let mut ids = std::collections::HashSet::new();
     for _ in 0..6 {
+        // Used up cells go once in a second.
+        rig.clock.advance(Duration::from_secs(1));
         let lease = lease(&rig, &operation, &deployment).await.unwrap();
         let (id, ordinal) = (lease.cell().id.clone(), lease.ordinal());
         drop(lease);

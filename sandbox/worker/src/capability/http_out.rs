@@ -60,10 +60,8 @@ impl WasiHttpHooks for Egress {
         options: Option<RequestOptions>,
         _: Later<()>,
     ) -> Later<(Response<WasiBody>, Later<()>)> {
-        if self.asked >= self.most {
-            return Box::new(std::future::ready(Err(told(EgressEnd::OverQuota))));
-        }
-        self.asked = self.asked.saturating_add(1);
+        let refused = self.asked >= self.most;
+        self.asked = self.asked.saturating_add(1).min(self.most);
         let (mut parts, body) = request.into_parts();
         // The gateway writes it, from the authority it has checked.
         parts.headers.remove(header::HOST);
@@ -79,6 +77,10 @@ impl WasiHttpHooks for Egress {
         };
         let (fetches, outbox) = (self.fetches.clone(), self.outbox.clone());
         Box::new(async move {
+            // Only now, as a refusal of the gateway would come: the guest is in the middle of its request still.
+            if refused {
+                return Err(told(EgressEnd::OverQuota));
+            }
             let (answer, rest) = fetch(fetches, outbox, head, body).await?;
             Ok((answer, Box::new(rest) as Later<()>))
         })

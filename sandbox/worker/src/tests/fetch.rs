@@ -104,7 +104,7 @@ fn a_guest_that_asks_too_often_is_refused_by_its_own_cell() {
     let mut gateway = Gateway::start(FETCH, limits, &[]);
     let call = gateway.begin(&Method::GET, "/a/5?url=https://api.example/", true);
     let end = gateway.finish(call);
-    assert_eq!(end.text().matches("ConnectionLimitReached").count(), 5, "{}", end.text());
+    assert_eq!(end.text().matches("ConnectionLimitReached").count(), 5, "{end:?}");
     assert!(gateway.fetches.is_empty(), "the gateway is not even asked");
 }
 
