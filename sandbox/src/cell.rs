@@ -64,8 +64,8 @@ impl Spawn for Program {
     }
 }
 
-/// A command that inherits nothing: no environment, no directory. What it starts leaves the terminal's session by itself,
-/// which the leader of a process group could not.
+/// A command that inherits nothing: no environment, no directory. What it starts leaves the terminal's session by
+/// itself, which the leader of a process group could not.
 pub(crate) fn bare(path: &Path) -> Command {
     let mut command = Command::new::<&OsStr>(path.as_ref());
     command.env_clear().current_dir("/").kill_on_drop(true);

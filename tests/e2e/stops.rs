@@ -3,8 +3,9 @@
 use cofferdam_tests::Scene;
 use cofferdam_tests::guests::root;
 
-/// What half of all stops may take beyond their limit here, where tests run beside each other, and what any may: less than
-/// the supervisor waits for a cell that does not stop its guest by itself, and much more. Benches say what it takes alone.
+/// What half of all stops may take beyond their limit here, where tests run beside each other, and what any may: less
+/// than the supervisor waits for a cell that does not stop its guest by itself, and much more. `make bench` says what
+/// it takes alone.
 const USUAL_US: u64 = 150_000;
 const LATE_US: u64 = 1_000_000;
 /// Stops of each kind.

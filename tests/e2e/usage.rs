@@ -135,7 +135,8 @@ async fn leaves(site: &Site, node: &Node, path: &str) -> Value {
     let mut client = node.client().await.unwrap().with(&alice);
     let target = path.to_owned();
     let call = tokio::spawn(async move { client.get(&target).await.is_ok() });
-    let begun = |record: &Value| record["kind"] == "intent" && record["path"] == path;
+    let (recorded, _) = path.split_once('?').unwrap_or((path, ""));
+    let begun = |record: &Value| record["kind"] == "intent" && record["path"] == recorded;
     let request = loop {
         assert!(!call.is_finished(), "the call ended before its client could leave");
         if let Some(intent) = site.records().unwrap().into_iter().rfind(begun) {

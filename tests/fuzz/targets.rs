@@ -79,8 +79,8 @@ pub(crate) fn bound(rest: &[u8]) -> Vec<u8> {
     [b"COFART1\0".as_slice(), mac.as_ref(), rest].concat()
 }
 
-/// A file of compiled code: as it is, and as what comes after a MAC that fits. One that is taken has a header within its
-/// bound, with code behind it, and is not taken any more with a bit changed, under another key or cut short.
+/// A file of compiled code: as it is, and as what comes after a MAC that fits. One that is taken has a header within
+/// its bound, with code behind it, and is not taken any more with a bit changed, under another key or cut short.
 pub(crate) fn artifact(data: &[u8]) {
     let _ = artifact_flaw(data, &KEY);
     let mut whole = bound(data);
