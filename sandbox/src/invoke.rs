@@ -53,7 +53,8 @@ pub(crate) async fn invoke(
         })?;
     }
     let begun = client.unless_gone(begin(pool, entry.subject(), deployment, &head, body.is_end_stream())).await;
-    let (handle, ran) = begun.unwrap_or_else(|| Err(Failure::before(Ending::ClientGone, None)))?;
+    let Some(begun) = begun else { return Err(Failure::before(Ending::ClientGone, None)) };
+    let (handle, ran) = begun?;
     let mut exchange = Exchange::new(handle, body, &limits, client.clone());
     let mut timer = pin!(tokio::time::sleep(INTENT_AFTER));
     let (status, headers) = loop {

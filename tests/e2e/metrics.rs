@@ -1,6 +1,6 @@
 //! The node in numbers, for those who run it.
 
-use cofferdam_tests::{Scene, guests, processes};
+use cofferdam_tests::{Client, Scene, guests, processes};
 use http::StatusCode;
 
 fn value(text: &str, name: &str) -> u64 {
@@ -66,11 +66,8 @@ async fn calls_without_room_left_by_their_client_or_lost_with_their_cell_are_cou
     let scene = Scene::new().unwrap();
     narrow(&scene);
     let under_way = |count: u64| move |text: &str| value(text, "cofferdam_calls_under_way") == count;
-    let sleeper = || async {
-        let mut alice = scene.alice().await.unwrap();
-        tokio::spawn(async move { alice.get("/acme/one/sleep?n=50000").await })
-    };
-    let first = sleeper().await;
+    let sleeper = |mut alice: Client| tokio::spawn(async move { alice.get("/acme/one/sleep?n=50000").await });
+    let first = sleeper(scene.alice().await.unwrap());
     tokio::task::block_in_place(|| until(&scene, "under way", under_way(1)));
     let answer = scene.alice().await.unwrap().get("/acme/one/count").await.unwrap();
     assert_eq!((answer.status, answer.json()["code"].as_str()), (StatusCode::TOO_MANY_REQUESTS, Some("function_busy")));
@@ -81,7 +78,7 @@ async fn calls_without_room_left_by_their_client_or_lost_with_their_cell_are_cou
         until(&scene, "left", |text| value(text, "cofferdam_calls_total{ending=\"client_gone\"}") == 1);
         until(&scene, "stopped", under_way(0));
     });
-    let second = sleeper().await;
+    let second = sleeper(scene.alice().await.unwrap());
     tokio::task::block_in_place(|| until(&scene, "under way", under_way(1)));
     processes::below(scene.node.pid()).into_iter().for_each(processes::kill);
     let answer = second.await.unwrap().unwrap();
