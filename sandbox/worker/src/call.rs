@@ -37,17 +37,23 @@ const WORDS: &[(&str, Ending)] = &[
     ("too much data is being copied between the host and the guest", Ending::HostcallExhausted),
 ];
 
-/// Runs one call and reports its end.
-pub(crate) async fn run(cell: Arc<Shared>, state: Arc<CallState>, head: RequestHead) {
+/// Takes a call on: its time runs from here, also while other guests have their turn.
+pub(crate) fn begin(cell: &Arc<Shared>, state: Arc<CallState>, head: RequestHead) {
     let begun = cell.source.clock.monotonic();
-    let wall = Duration::from_millis(state.limits.wall_ms);
-    cell.turns.add(state.number, begun.saturating_add(wall));
+    let over = begun.saturating_add(Duration::from_millis(state.limits.wall_ms));
+    cell.turns.add(state.number, over);
+    tokio::spawn(run(cell.clone(), state, head, begun, over));
+}
+
+/// Runs one call and reports its end.
+async fn run(cell: Arc<Shared>, state: Arc<CallState>, head: RequestHead, begun: Duration, over: Duration) {
+    let left = over.saturating_sub(cell.source.clock.monotonic());
     let method = head.method.clone();
     let mut exchange = Exchange { cell: &cell, state: &state, method, running: true, answer: None };
     let ending = match request(head, &cell, &state) {
         Some(request) => {
             let mut guest = pin!(guest(&cell, state.clone(), request));
-            let mut deadline = pin!(tokio::time::sleep(wall));
+            let mut deadline = pin!(tokio::time::sleep(left));
             poll_fn(|cx| {
                 let polled = exchange.poll(guest.as_mut(), deadline.as_mut(), cx);
                 cell.source.outbox.tend();

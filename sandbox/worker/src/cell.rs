@@ -196,7 +196,7 @@ fn dispatch(cell: &Arc<Shared>, header: Header, payload: Bytes) -> Result<(), Wo
         Kind::Request => {
             let head: RequestHead = decode_request(payload)?;
             let state = cell.begin(header.call, header.end)?;
-            tokio::spawn(call::run(cell.clone(), state, head));
+            call::begin(cell, state, head);
             Ok(())
         }
         Kind::Data => cell.with(header.call, |call| call.deliver(payload, header.end)),
