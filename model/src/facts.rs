@@ -305,6 +305,20 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Nothing, also where the default cannot be asked for.
+    pub const NONE: Self = Self {
+        cpu_us: 0,
+        wall_us: 0,
+        memory_bytes: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        log_bytes: 0,
+        memory_kib_ms: 0,
+        egress_calls: 0,
+        egress_bytes_out: 0,
+        egress_bytes_in: 0,
+    };
+
     /// The sum, field by field. What does not fit stays at the most there is.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

@@ -60,12 +60,26 @@ async fn cells_of_a_node_run_by_root_never_share_a_user() {
         assert!(ids.windows(2).all(|pair| pair[0] == pair[1]), "one id, real, effective, saved and for files: {user}");
         if node.starts_with("0\t") {
             assert_eq!(user, group);
+            // In a container with few ids the cells share one that owns nothing, and the node says so.
+            if !has_user(2_000_000_000) {
+                assert_eq!(ids[0], "65534", "{user}");
+                continue;
+            }
             assert!(ids[0].parse::<u32>().unwrap() >= 2_000_000_000, "{user}");
             assert_eq!(users.insert(user, pid), None, "two cells are the same user");
         } else {
             assert_eq!(user, node, "an ordinary user's cells are that user, in namespaces of their own");
         }
     }
+}
+
+/// Whether this user namespace has an id.
+fn has_user(id: u64) -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.lines().any(|line| {
+        let numbers: Vec<u64> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        matches!(numbers[..], [first, _, count] if (first..first + count).contains(&id))
+    })
 }
 
 /// Where a process is in the hierarchies that bound it: for version 1 that of each resource, for version 2 the one.

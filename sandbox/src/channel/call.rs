@@ -37,18 +37,8 @@ pub(crate) struct Ticket {
 
 /// What a cell that was killed or lost cannot say any more: all that is possible, so that nothing is had for free by
 /// losing the cell. Of each call it is cut to what that can have used.
-pub(super) const UNSAID: Usage = Usage {
-    cpu_us: u64::MAX,
-    memory_bytes: u64::MAX,
-    memory_kib_ms: u64::MAX,
-    wall_us: 0,
-    bytes_in: 0,
-    bytes_out: 0,
-    log_bytes: 0,
-    egress_calls: 0,
-    egress_bytes_out: 0,
-    egress_bytes_in: 0,
-};
+pub(super) const UNSAID: Usage =
+    Usage { cpu_us: u64::MAX, memory_bytes: u64::MAX, memory_kib_ms: u64::MAX, ..Usage::NONE };
 
 enum Head {
     Awaited,

@@ -116,21 +116,7 @@ impl Handle {
 }
 
 /// Of a call the table does not know. It is kept there for as long as its handle lives.
-const LOST: Over = (
-    Ending::CellLost,
-    Usage {
-        cpu_us: 0,
-        wall_us: 0,
-        memory_bytes: 0,
-        memory_kib_ms: 0,
-        bytes_in: 0,
-        bytes_out: 0,
-        log_bytes: 0,
-        egress_calls: 0,
-        egress_bytes_out: 0,
-        egress_bytes_in: 0,
-    },
-);
+const LOST: Over = (Ending::CellLost, Usage::NONE);
 
 fn ready<T>(value: Option<T>) -> Poll<T> {
     value.map_or(Poll::Pending, Poll::Ready)
