@@ -74,12 +74,13 @@ fn outlet(
     function: &FunctionEntry,
 ) -> cofferdam_sandbox::OpenOutlet {
     let ceiling = tenant.egress.clone().unwrap_or_else(|| Arc::new(egress.default_ceiling().clone()));
-    let (tenant, connections) = (tenant.id.clone(), tenant.limits.egress_connections);
+    let (connections, requests) = (tenant.limits.egress_connections, tenant.limits.egress_requests);
+    let tenant = tenant.id.clone();
     let (control, egress, id) = (control.clone(), egress.clone(), function.id.clone());
     Arc::new(move || {
         let cofferdam_control::Egress { rules, credentials } = control.egress(&id)?;
         let (tenant, ceiling) = (tenant.clone(), ceiling.clone());
-        Ok(egress.outlet(Scope { tenant, rules, ceiling, connections, secrets: credentials })?)
+        Ok(egress.outlet(Scope { tenant, rules, ceiling, connections, requests, secrets: credentials })?)
     })
 }
 

@@ -144,12 +144,26 @@ names! {
 names! {
     /// How well a cell is jailed on this host.
     Isolation {
-        /// Every layer the design asks for.
+        /// Every layer the design asks for, and a control group of its own.
         Full = "full",
         /// Namespaces, no_new_privs and seccomp; something else is missing.
         Reduced = "reduced",
         /// Less than that.
         Minimal = "minimal",
+    }
+}
+
+impl Isolation {
+    /// This level, or the other one where that is less.
+    #[must_use]
+    pub fn at_most(self, other: Self) -> Self {
+        let rank = |level| Self::ALL.iter().position(|each| *each == level);
+        if rank(self) >= rank(other) { self } else { other }
+    }
+
+    /// Whether this is as much as is asked for.
+    pub fn reaches(self, required: Self) -> bool {
+        self.at_most(required) == required
     }
 }
 

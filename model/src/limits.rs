@@ -156,6 +156,8 @@ limits! {
         stored_bytes: u64 = 1024 * 1024 * 1024,
         /// Connections to the outside at once. Beyond: the request waits for one within its deadline.
         egress_connections: u32 = 64,
+        /// Requests to the outside. Beyond: the request waits for its turn within its deadline.
+        egress_requests: Rate = Rate { per_second: 1000, burst: 1000 },
     }
 }
 

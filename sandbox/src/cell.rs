@@ -99,16 +99,24 @@ fn weigh(guardian: u32) -> Weigh {
 }
 
 /// What is behind a cell's socket.
-#[derive(Default)]
 pub(crate) struct Process {
     child: Option<Child>,
     complaint: Option<JoinHandle<String>>,
     weigh: Option<Weigh>,
     cgroup: Option<Cgroup>,
+    /// The isolation it can reach at most, whatever it says of itself.
+    most: Isolation,
     /// Its tenant's right to it, once it is somebody's.
     share: Option<Share>,
     /// Its place among the cells that may be alive at once.
     pub(crate) place: Option<Place>,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        let most = Isolation::Full;
+        Self { child: None, complaint: None, weigh: None, cgroup: None, most, share: None, place: None }
+    }
 }
 
 impl Process {
@@ -128,6 +136,9 @@ impl Process {
         if let Some(pid) = self.child.as_ref().and_then(Child::id) {
             let (groups, id) = (groups.clone(), id.clone());
             self.cgroup = tokio::task::spawn_blocking(move || groups.place(&id, pid)).await.unwrap_or_default();
+            if self.cgroup.is_none() {
+                self.most = Isolation::Reduced;
+            }
         }
     }
 
@@ -192,7 +203,7 @@ impl Blank {
             Err(_) => Err(format!("it was not ready within {} ms", within.as_millis())),
         };
         match ready {
-            Ok(isolation) => Ok(Self { id, isolation, stream, process }),
+            Ok(isolation) => Ok(Self { id, isolation: isolation.at_most(process.most), stream, process }),
             Err(reason) => Err(start_error(reason, process).await),
         }
     }

@@ -23,9 +23,9 @@ const OVERHEAD: u64 = 64 * 1024 * 1024;
 const PROCESSES: &str = "16";
 /// How often, and how long apart, the removal of a group is tried whose last process is not quite gone.
 const REMOVALS: (u32, Duration) = (50, Duration::from_millis(20));
-/// What all cells of a node weigh together where processors are short: a fiftieth of what the node itself does, by the
+/// What all cells of a node weigh together where processors are short: a tenth of what the node itself does, by the
 /// scales of version 1 and of version 2. It is the node that answers; a tenant's cells must not keep it from that.
-const WEIGHT: (&str, &str) = ("20", "2");
+const WEIGHT: (&str, &str) = ("100", "10");
 /// How directories of ours begin.
 const OURS: &str = "cofferdam-";
 

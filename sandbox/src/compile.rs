@@ -16,7 +16,6 @@ use tokio::process::Child;
 use tokio::time::timeout;
 
 use crate::cell::{bare, listen};
-use crate::cells::reaches;
 use crate::error::SandboxError;
 use crate::logs::escape;
 
@@ -152,7 +151,7 @@ impl Compiler {
                 let error = too_costly(format!("it compiles to more than {} bytes", self.most));
                 Err(NotCompiled { error, lasting: true })
             }
-            Some(Reply::Compiled(compiled)) if !reaches(compiled.about.isolation, self.required) => {
+            Some(Reply::Compiled(compiled)) if !compiled.about.isolation.reaches(self.required) => {
                 Err(SandboxError::Isolation { reached: compiled.about.isolation, required: self.required }.into())
             }
             Some(Reply::Compiled(compiled)) => Ok(compiled),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use cofferdam_tests::{Scene, processes};
+use cofferdam_tests::{Node, Scene, Site, processes};
 use http::StatusCode;
 
 /// Looks at all processes before a test gives up.
@@ -14,10 +14,13 @@ fn status_field(pid: u32, name: &str) -> String {
     line.trim_start_matches(':').trim().to_owned()
 }
 
-/// The cells below a node: processes in a pid namespace of their own. What waits for them outside is not one.
+/// The cells below a node: processes in a pid namespace of their own. What waits for them outside is not one. A process
+/// that is being started is none yet, and is waited for.
 fn jailed(scene: &Scene) -> Vec<u32> {
     let inside = |pid: &u32| status_field(*pid, "NSpid").split_whitespace().count() > 1;
-    processes::below(scene.node.pid()).into_iter().filter(inside).collect()
+    let all = || processes::below(scene.node.pid()).into_iter().filter(inside).collect();
+    let settled = |pids: &Vec<u32>| pids.iter().all(|pid| status_field(*pid, "Seccomp") == "2");
+    (0..LOOKS).map(|_| all()).find(settled).unwrap_or_else(all)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,6 +74,25 @@ async fn cells_of_a_node_run_by_root_never_share_a_user() {
             assert_eq!(user, node, "an ordinary user's cells are that user, in namespaces of their own");
         }
     }
+}
+
+#[test]
+fn a_node_that_requires_full_isolation_does_not_start_where_cells_have_no_control_group() {
+    let site = Site::init().unwrap();
+    let config = site.data().join("cofferdam.toml");
+    let was = fs::read_to_string(&config).unwrap_or_default();
+    let nowhere = site.data().join("no-control-groups-here");
+    let isolation = |required: &str| format!("{was}\n[isolation]\nrequired = \"{required}\"\ncgroup = {nowhere:?}\n");
+    fs::write(&config, isolation("full")).unwrap();
+    let refused = Node::start(&site).err().expect("a refusal").to_string();
+    assert!(refused.contains("`full` is required"), "{refused}");
+    // With less it starts, and says in the log what its cells are.
+    fs::write(&config, isolation("minimal")).unwrap();
+    assert!(Node::start(&site).unwrap().stop().unwrap());
+    let records = site.records().unwrap();
+    let start = records.iter().find(|record| record["kind"] == "start").unwrap();
+    assert!(start["detail"].as_str().unwrap().contains("cgroups=none"), "{start}");
+    assert!(!start["detail"].as_str().unwrap().contains("isolation=full"), "{start}");
 }
 
 /// Whether this user namespace has an id.

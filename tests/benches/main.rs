@@ -6,12 +6,16 @@
 mod cells;
 mod load;
 mod neighbour;
+mod noise;
 mod peer;
 mod stops;
 mod times;
 
 #[tokio::main]
 async fn main() {
+    if std::env::args().nth(1).as_deref() == Some(noise::ROLE) {
+        return noise::run().await.expect("a noise");
+    }
     times::stand_aside();
     // Cargo adds arguments of its own, which all begin with a dash.
     let only: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();

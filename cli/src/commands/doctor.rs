@@ -39,15 +39,18 @@ struct Check {
 pub(crate) fn run(args: &DoctorArgs, context: &Context) -> Result<(), Failure> {
     let mut report = probe();
     let config = ServerConfig::load(&context.layout.config());
-    report.host.push(cgroups(config.as_ref().ok().and_then(|config| config.isolation.cgroup.as_deref())));
-    let reached = report.isolation();
+    let groups = cgroups(config.as_ref().ok().and_then(|config| config.isolation.cgroup.as_deref()));
+    // A cell without a control group of its own is not counted as fully isolated.
+    let most = if groups.good == Some(true) { Isolation::Full } else { Isolation::Reduced };
+    let reached = report.isolation().at_most(most);
+    report.host.push(groups);
     let mut checks = binaries();
     checks.extend(directory(&context.layout));
     let configured = || config.map_or(Isolation::Reduced, |config| config.isolation.required);
     let required = args.required.unwrap_or_else(configured);
-    let enough = rank(reached) >= rank(required);
+    let enough = reached.reaches(required);
     let findings = checks.iter().filter(|check| !check.good).count() + usize::from(!enough);
-    context.output.result(&told(&report, &checks, findings), || shown(&report, &checks))?;
+    context.output.result(&told(&report, reached, &checks, findings), || shown(&report, reached, &checks))?;
     if findings == 0 {
         return Ok(());
     }
@@ -69,14 +72,6 @@ fn cgroups(given: Option<&Path>) -> HostCheck {
     let remedy =
         (!good).then_some("run under systemd with Delegate=yes, or name a delegated directory as [isolation].cgroup");
     HostCheck { name: "cgroup", good: Some(good), found, remedy }
-}
-
-fn rank(isolation: Isolation) -> u8 {
-    match isolation {
-        Isolation::Minimal => 0,
-        Isolation::Reduced => 1,
-        Isolation::Full => 2,
-    }
 }
 
 fn isolation(text: &str) -> Result<Isolation, String> {
@@ -142,12 +137,12 @@ fn private(name: &str, path: &Path) -> Check {
     Check { name: name.to_owned(), good, found, remedy }
 }
 
-fn told(report: &Report, checks: &[Check], findings: usize) -> Value {
+fn told(report: &Report, reached: Isolation, checks: &[Check], findings: usize) -> Value {
     let checks = checks
         .iter()
         .map(|check| json!({ "name": check.name, "good": check.good, "found": check.found, "remedy": check.remedy }));
     json!({
-        "isolation": report.isolation().as_str(),
+        "isolation": reached.as_str(),
         "layers": report.layers,
         "host": report.host,
         "checks": checks.collect::<Vec<_>>(),
@@ -155,8 +150,8 @@ fn told(report: &Report, checks: &[Check], findings: usize) -> Value {
     })
 }
 
-fn shown(report: &Report, checks: &[Check]) -> Vec<String> {
-    let mut lines = vec![format!("isolation  {}", report.isolation().as_str()), String::new()];
+fn shown(report: &Report, reached: Isolation, checks: &[Check]) -> Vec<String> {
+    let mut lines = vec![format!("isolation  {}", reached.as_str()), String::new()];
     let mark = |good: Option<bool>| match good {
         Some(true) => "ok",
         Some(false) => "!!",

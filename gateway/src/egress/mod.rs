@@ -13,6 +13,7 @@ mod error;
 mod heads;
 mod names;
 mod outlet;
+mod pace;
 mod pool;
 mod quota;
 #[cfg(test)]
@@ -22,7 +23,7 @@ mod upload;
 
 use std::sync::Arc;
 
-use cofferdam_model::{Clock, EgressCeiling, EgressRule, TenantId};
+use cofferdam_model::{Clock, EgressCeiling, EgressRule, Rate, TenantId};
 use cofferdam_sandbox::Outlet;
 use zeroize::Zeroizing;
 
@@ -54,6 +55,8 @@ pub struct Scope {
     pub ceiling: Arc<EgressCeiling>,
     /// Connections of the tenant at once on this node.
     pub connections: u32,
+    /// How often the functions of the tenant may ask, on this node.
+    pub requests: Rate,
     /// The function's secrets that credentials are made of, by name.
     pub secrets: Vec<(String, Zeroizing<String>)>,
 }

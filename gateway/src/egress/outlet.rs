@@ -98,12 +98,12 @@ pub(crate) fn check_credentials(
 
 impl Way {
     pub(super) fn open(egress: Arc<Egress>, scope: Scope) -> Result<Self, EgressSetupError> {
-        let Scope { tenant, rules, ceiling, connections, secrets } = scope;
+        let Scope { tenant, rules, ceiling, connections, requests, secrets } = scope;
         check_rules(&rules)?;
         let judge = Judge::new(&ceiling.networks, &egress.config.own)?;
         let trusts = Trusts::new(&rules)?;
         let credentials = Arc::new(Credentials::new(&rules, &secrets)?);
-        let tenant = egress.tenants.enter(&tenant, connections);
+        let tenant = egress.tenants.enter(&tenant, connections, requests);
         let pool = Pool::new(tenant, egress.clock.clone(), egress.config.idle(), egress.config.idle_per_cell);
         Ok(Self { egress, rules, ceiling, judge, trusts, credentials, pool })
     }
@@ -148,6 +148,7 @@ impl Way {
     }
 
     async fn request(&self, outgoing: Outgoing, attempt: &Attempt) -> Result<Answered, EgressError> {
+        self.turn(outgoing.patience).await?;
         let leave = self.allow(&outgoing, attempt)?;
         let (mut head, length) = self.head(&outgoing, &leave)?;
         let patience = outgoing.patience;
@@ -164,6 +165,19 @@ impl Way {
             return Err(EgressError::new(EgressEnd::PeerFailed, "the other side changed to another protocol"));
         }
         Ok(answered)
+    }
+
+    /// Waits for the tenant's turn. What will be refused waits too: it is work and a record as well.
+    async fn turn(&self, patience: Patience) -> Result<(), EgressError> {
+        let patience = least(patience.connect, self.egress.config.connect());
+        match self.pool.tenant().turn(self.egress.clock.monotonic(), patience) {
+            Some(Duration::ZERO) => Ok(()),
+            Some(wait) => {
+                tokio::time::sleep(wait).await;
+                Ok(())
+            }
+            None => Err(EgressError::new(EgressEnd::OverQuota, "the tenant's functions ask the outside too often")),
+        }
     }
 
     /// Sends, and waits for the head of the answer. A kept connection that turns out to be dead is replaced once, where

@@ -1,14 +1,16 @@
-//! How many connections there are at once: of one tenant's functions on this node, and of all of them.
+//! How much there is at once: connections of one tenant's functions on this node, those of all, and turns to ask.
 //!
-//! Owns both counts, and whose idle connection makes room for a new one. Must never let a tenant wait for another.
+//! Owns the counts, and whose idle connection makes room for a new one. Must never let a tenant wait for another.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use cofferdam_model::TenantId;
+use cofferdam_model::{Rate, TenantId};
 use tokio::sync::Notify;
 
+use super::pace::Pace;
 use super::pool::Pool;
 
 /// The tenants that have a way out open.
@@ -24,22 +26,26 @@ impl Tenants {
         Arc::new(Self { most, used: AtomicUsize::new(0), known: Mutex::default() })
     }
 
-    /// A tenant, and how many connections it may have from now on.
-    pub(super) fn enter(self: &Arc<Self>, id: &TenantId, connections: u32) -> Arc<Tenant> {
+    /// A tenant, and how many connections and how frequent requests it may have from now on.
+    pub(super) fn enter(self: &Arc<Self>, id: &TenantId, connections: u32, requests: Rate) -> Arc<Tenant> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, tenant| tenant.strong_count() > 0);
         let tenant = known.get(id).and_then(Weak::upgrade).unwrap_or_else(|| {
             let tenant = Arc::new(Tenant {
                 all: self.clone(),
-                state: Mutex::default(),
+                state: Mutex::new(State { used: 0, limit: connections, rate: requests, pools: Vec::new() }),
                 freed: Notify::new(),
                 waiting: AtomicUsize::new(0),
+                pace: Pace::default(),
             });
             known.insert(id.clone(), Arc::downgrade(&tenant));
             tenant
         });
         drop(known);
-        tenant.lock().limit = connections;
+        {
+            let mut state = tenant.lock();
+            (state.limit, state.rate) = (connections, requests);
+        }
         // A larger number may be what those who wait are waiting for.
         tenant.freed.notify_waiters();
         tenant
@@ -65,12 +71,13 @@ pub(super) struct Tenant {
     state: Mutex<State>,
     freed: Notify,
     waiting: AtomicUsize,
+    pace: Pace,
 }
 
-#[derive(Default)]
 struct State {
     used: u32,
     limit: u32,
+    rate: Rate,
     pools: Vec<Weak<Pool>>,
 }
 
@@ -111,6 +118,12 @@ impl Tenant {
         let mut state = self.lock();
         state.pools.retain(|pool| pool.strong_count() > 0);
         state.pools.push(Arc::downgrade(pool));
+    }
+
+    /// How long a request has to wait for its turn, or none if that is longer than it may.
+    pub(super) fn turn(&self, now: Duration, patience: Duration) -> Option<Duration> {
+        let rate = self.lock().rate;
+        self.pace.turn(rate, now, patience)
     }
 
     /// Waits for a place among the tenant's, closing an idle connection of it where that gives one. None when the node
@@ -178,7 +191,7 @@ mod tests {
     use cofferdam_model::random::SeededRandom;
 
     fn enter(tenants: &Arc<Tenants>, seed: u64, connections: u32) -> Arc<Tenant> {
-        tenants.enter(&TenantId::mint(&SeededRandom::new(seed)), connections)
+        tenants.enter(&TenantId::mint(&SeededRandom::new(seed)), connections, Rate { per_second: 1, burst: 1 })
     }
 
     #[tokio::test]

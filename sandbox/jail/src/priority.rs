@@ -10,8 +10,12 @@ use std::time::Duration;
 use crate::confine::Role;
 use crate::sys;
 
-/// The slice of those that answer somebody: long enough for most calls, and the least the kernel takes.
+/// The slice of the node: the least the kernel takes.
 const PROMPT: Duration = Duration::from_micros(100);
+/// The slice of a cell: long enough for most calls, and longer than the node's. Whoever has the processor keeps it for
+/// its slice, and only a shorter one breaks in: with equal ones, the node would wait for the kernel's next tick, up to
+/// 4 ms, whenever it has to do with a cell that has just begun to compute.
+const CELL: Duration = Duration::from_micros(150);
 /// The least weight a session can have.
 const LAST: &str = "19";
 
@@ -28,7 +32,7 @@ pub(crate) fn step_back(role: Role, own_session: bool) {
         let _ = std::fs::write("/proc/self/autogroup", LAST);
     }
     let slice = match role {
-        Role::Worker => PROMPT,
+        Role::Worker => CELL,
         Role::Compiler => Duration::ZERO,
     };
     let _ = sys::set_slice(slice);

@@ -371,7 +371,7 @@ fn a_jailed_process_waits_for_the_rest_of_the_host_and_takes_short_turns() {
     if let Some(slice) =
         shown("sched").ok().and_then(|all| all.lines().find(|line| line.contains("slice")).map(str::to_owned))
     {
-        assert!(slice.trim_end().ends_with(" 100000"), "{slice}");
+        assert!(slice.trim_end().ends_with(" 150000"), "{slice}");
     }
     rustix::process::kill_process(victim.pid, Signal::KILL).unwrap();
     victim.wait();

@@ -30,6 +30,22 @@ async fn a_process_that_says_it_is_ready_is_a_blank_cell_until_it_is_killed() {
 }
 
 #[tokio::test]
+async fn a_cell_without_a_control_group_is_not_fully_isolated_whatever_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = READY.replace(r"\001' >", r"\000' >");
+    let program = Program { path: script(dir.path(), "worker", &format!("#!/bin/sh\n{full}\nexec sleep 600\n")) };
+    let (stream, process) = program.spawn().unwrap();
+    let blank = Blank::settle(id(), stream, process, WITHIN).await.unwrap();
+    assert_eq!(blank.isolation, Isolation::Full, "what it says");
+    blank.end().await;
+    let (stream, mut process) = program.spawn().unwrap();
+    process.enter(&Arc::new(Cgroups::none()), &id()).await;
+    let blank = Blank::settle(id(), stream, process, WITHIN).await.unwrap();
+    assert_eq!(blank.isolation, Isolation::Reduced);
+    blank.end().await;
+}
+
+#[tokio::test]
 async fn a_cell_starts_with_no_environment_no_argument_and_no_descriptor_but_its_socket() {
     let held = std::fs::File::open("/dev/zero").unwrap();
     let text = format!(

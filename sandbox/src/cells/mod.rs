@@ -358,12 +358,6 @@ impl Pool {
     }
 }
 
-/// Whether a cell is jailed as well as it must be.
-pub(crate) fn reaches(reached: Isolation, required: Isolation) -> bool {
-    let rank = |isolation| Isolation::ALL.iter().position(|each| *each == isolation);
-    rank(reached) <= rank(required)
-}
-
 /// Says why a cell ended.
 fn report(cell: &Cell, function: &FunctionId, why: Closed, words: &str) {
     let (id, cause) = (&cell.id, cell.ended(why).as_str());

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::group::Group;
 use super::member::{Member, Spec};
 use super::share::Claim;
-use super::{Cell, Place, Pool, Share, reaches, tend};
+use super::{Cell, Place, Pool, Share, tend};
 use crate::cell::Blank;
 use crate::channel::Channel;
 use crate::egress::{NoOutlet, Outlet};
@@ -209,7 +209,7 @@ impl Pool {
         process.enter(&self.parts.cgroups, &id).await;
         let blank = Blank::settle(id, stream, process, within).await?;
         let (reached, required) = (blank.isolation, self.parts.required);
-        if !reaches(reached, required) {
+        if !reached.reaches(required) {
             blank.end().await;
             return Err(SandboxError::Isolation { reached, required });
         }

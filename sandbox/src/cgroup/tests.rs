@@ -34,7 +34,7 @@ fn version_two_gets_a_directory_for_each_cell_below_one_without_processes() {
     assert_eq!(read(made.join("cgroup.procs")), "4000000");
     assert_eq!(read(made.join("memory.max")), (3 * 1024 * 1024 + 64 * 1024 * 1024).to_string());
     assert_eq!((read(made.join("pids.max")).as_str(), read(made.join("memory.oom.group")).as_str()), ("16", "1"));
-    assert_eq!((read(dir.join(name()).join("cpu.weight")).as_str(), groups.kind()), ("2", "v2"));
+    assert_eq!((read(dir.join(name()).join("cpu.weight")).as_str(), groups.kind()), ("10", "v2"));
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn version_one_sets_each_limit_where_its_hierarchy_is() {
     assert_eq!(read(memory.join("memory.limit_in_bytes")), (65 * 1024 * 1024).to_string());
     assert_eq!(read(pids.join("pids.max")), "16");
     let cpu = root.path().join("cpu/a").join(name());
-    assert_eq!((read(cpu.join("cpu.shares")).as_str(), groups.kind()), ("20", "v1"));
+    assert_eq!((read(cpu.join("cpu.shares")).as_str(), groups.kind()), ("100", "v1"));
     assert_eq!(read(cpu.join(id().as_str()).join("cgroup.procs")), "4000000");
     assert!(!memory.join("pids.max").exists() && !pids.join("memory.limit_in_bytes").exists());
     assert_eq!((read(memory.join("cgroup.procs")), read(pids.join("cgroup.procs"))).0, "4000000");

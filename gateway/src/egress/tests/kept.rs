@@ -192,3 +192,29 @@ async fn whoever_waits_for_a_place_gets_that_of_a_connection_about_to_be_kept() 
     assert_eq!((waited.unwrap().0, &read[..]), (200, &b"hello"[..]));
     assert_eq!(server.connections(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_asks_too_often_waits_for_its_turn_and_nobody_waits_for_it() {
+    let clock = Arc::new(ManualClock::at(UnixNanos::from_seconds(1_000_000)));
+    let scene = Scene::with(EgressConfig::default(), clock).await;
+    let rate = Rate { per_second: 1, burst: 1 };
+    let seldom = |id: u64| Scope { requests: rate, ..scope(tenant(id), &[]) };
+    // Two cells of one tenant share its turns. What is refused anyway takes one all the same.
+    let (first, second) = (scene.egress.outlet(seldom(1)).unwrap(), scene.egress.outlet(seldom(1)).unwrap());
+    let error = scene.failure(&*first, get(HOST)).await;
+    assert_eq!(error.ending, EgressEnd::DeniedByRule);
+    let patience = Patience { connect: soon(), ..Patience::default() };
+    let error = scene.failure(&*second, Outgoing { patience, ..get(HOST) }).await;
+    assert_eq!(
+        (error.ending, error.reason.as_str()),
+        (EgressEnd::OverQuota, "the tenant's functions ask the outside too often")
+    );
+    let before = tokio::time::Instant::now();
+    let error = scene.failure(&*second, get(HOST)).await;
+    assert_eq!(error.ending, EgressEnd::DeniedByRule);
+    assert!(before.elapsed() >= Duration::from_secs(1), "its turn had not come: {:?}", before.elapsed());
+    let stranger = scene.egress.outlet(seldom(2)).unwrap();
+    let before = tokio::time::Instant::now();
+    assert_eq!(scene.failure(&*stranger, get(HOST)).await.ending, EgressEnd::DeniedByRule);
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}

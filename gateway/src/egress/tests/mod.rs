@@ -20,8 +20,8 @@ use bytes::Bytes;
 use cofferdam_audit::{Effects, Entry, Log, LogConfig, Signer, query};
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
-    CallFacts, Circumstances, Clock, EgressCeiling, EgressEnd, EgressRule, Level, RequestId, Subject, SystemClock,
-    TenantId, TlsVersion, UnixNanos,
+    CallFacts, Circumstances, Clock, EgressCeiling, EgressEnd, EgressRule, Level, Rate, RequestId, Subject,
+    SystemClock, TenantId, TlsVersion, UnixNanos,
 };
 use cofferdam_sandbox::{Attempt, EgressError, IncomingBody, Outgoing, OutgoingBody, Outlet, Patience};
 use futures_util::FutureExt as _;
@@ -219,9 +219,12 @@ fn wide() -> EgressCeiling {
     serde_json::from_str(&format!(r#"{{"rules": [{rule}]}}"#)).unwrap()
 }
 
+/// More often than any test asks.
+const OFTEN: Rate = Rate { per_second: 10_000, burst: 10_000 };
+
 fn scope(tenant: TenantId, rules: &[EgressRule]) -> Scope {
     let secrets = vec![("API_KEY".to_owned(), Zeroizing::new("s3cret-of-the-api".to_owned()))];
-    Scope { tenant, rules: rules.to_vec(), ceiling: Arc::new(wide()), connections: 16, secrets }
+    Scope { tenant, rules: rules.to_vec(), ceiling: Arc::new(wide()), connections: 16, requests: OFTEN, secrets }
 }
 
 fn rule(host: &str, port: u16, tls: bool) -> EgressRule {
