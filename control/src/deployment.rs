@@ -48,7 +48,7 @@ impl Change<'_> {
         row.generation += 1;
         // The function's generation never goes back, so a version is never used twice for one name.
         let version = row.generation;
-        let place = Place { tenant: &state.tenant.id, function: &row.id, name, version };
+        let place = Place::secret(&state.tenant.id, &row.id, name, version);
         let sealed = self.means.vault.seal(&state.keys, place, value, self.means.random)?;
         let injected = row.settings.egress.iter().filter_map(|rule| rule.credential.as_ref());
         let mut declared = row.settings.secrets.iter().chain(injected.map(|credential| &credential.secret));
@@ -106,7 +106,7 @@ pub(crate) fn unseal(vault: &Vault, tenant: &TenantEntry, function: &FunctionEnt
     for name in &function.settings.secrets {
         // One that nobody has set yet is not there, as any entry that is not: what that means is the function's to say.
         let Some(secret) = function.secrets.iter().find(|secret| secret.name == *name) else { continue };
-        let place = Place { tenant: &tenant.id, function: &function.id, name, version: secret.version };
+        let place = Place::secret(&tenant.id, &function.id, name, secret.version);
         let mut opened = vault.open(&tenant.keys, place, &secret.sealed)?;
         env.push(name.clone(), text(&mut opened)?);
     }

@@ -37,26 +37,36 @@ pub struct WrappedKey {
     pub sealed: SealedValue,
 }
 
-/// The one place a secret's value may be opened for.
+/// The one place a sealed value may be opened for.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
+    /// What kind of value: a label of its own for each, such as [`Place::SECRET`].
+    pub kind: &'static str,
     /// Whose.
     pub tenant: &'a TenantId,
-    /// Of which function.
-    pub function: &'a FunctionId,
+    /// Id of what has it: a secret's function.
+    pub owner: &'a str,
     /// Under which name.
     pub name: &'a str,
     /// How-manieth value of that name.
     pub version: u64,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    /// Label of secrets of functions.
+    pub const SECRET: &'static str = "cofferdam/secret";
+
+    /// The place of a function's secret.
+    pub fn secret(tenant: &'a TenantId, function: &'a FunctionId, name: &'a str, version: u64) -> Self {
+        Self { kind: Self::SECRET, tenant, owner: function.as_str(), name, version }
+    }
+
     fn context(&self, key_version: u32) -> Vec<u8> {
         context(&[
-            b"cofferdam/secret",
+            self.kind.as_bytes(),
             &[FORMAT],
             self.tenant.as_str().as_bytes(),
-            self.function.as_str().as_bytes(),
+            self.owner.as_bytes(),
             self.name.as_bytes(),
             &self.version.to_be_bytes(),
             &key_version.to_be_bytes(),

@@ -52,7 +52,7 @@ impl World {
     }
 
     fn place(&self) -> Place<'_> {
-        Place { tenant: &self.tenant, function: &self.function, name: "TOKEN", version: 3 }
+        Place::secret(&self.tenant, &self.function, "TOKEN", 3)
     }
 
     fn sealed(&self) -> SealedValue {
@@ -68,7 +68,7 @@ fn published_vectors_hold() {
     let vault = Vault::new(key(0));
     // Bytes 20..3f become the tenant key, 40..5f the salt under which it is wrapped.
     let wrapped = vault.tenant_key(&tenant, 1, &counting(0x20)).unwrap();
-    let place = Place { tenant: &tenant, function: &function, name: "API_TOKEN", version: 7 };
+    let place = Place::secret(&tenant, &function, "API_TOKEN", 7);
     let value = SecretValue::new(b"correct horse battery staple".to_vec());
     let sealed = vault.seal(std::slice::from_ref(&wrapped), place, &value, &counting(0x60)).unwrap();
     let (wrap_key, _) = derive(&key(0), &wrapped.sealed.salt).unwrap();
@@ -98,7 +98,12 @@ fn sealed_value_moved_anywhere_else_is_refused() {
     let sealed = world.sealed();
     let other = FunctionId::mint(&world.tenant, &world.random);
     let here = world.place();
-    for place in [Place { function: &other, ..here }, Place { name: "TOKEN2", ..here }, Place { version: 2, ..here }] {
+    for place in [
+        Place { owner: other.as_str(), ..here },
+        Place { name: "TOKEN2", ..here },
+        Place { version: 2, ..here },
+        Place { kind: "cofferdam/another", ..here },
+    ] {
         assert_eq!(world.vault.open(&world.keys, place, &sealed).unwrap_err(), VaultError::Altered, "{place:?}");
     }
 }
