@@ -192,6 +192,10 @@ impl From<ControlError> for Failure {
             | ControlError::RouteConflict { .. }
             | ControlError::HostTaken { .. }
             | ControlError::StorageFull { .. }
+            | ControlError::BelowEpoch { .. }
+            | ControlError::Shredded { .. }
+            | ControlError::KeysChanged { .. }
+            | ControlError::Unfinished { .. }
             | ControlError::AlreadyInitialised { .. } => Kind::Conflict,
             ControlError::OperatorsOnly { .. } => Kind::Denied,
             ControlError::Invalid { .. }

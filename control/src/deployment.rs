@@ -33,6 +33,7 @@ impl Change<'_> {
         check_env_name("secret", name)?;
         check_secret(name, value)?;
         let state = self.state(&function.id.tenant())?;
+        self.check_keys(&state.tenant.id, &state.keys)?;
         let mut row = self.function(&state, function)?.0;
         if row.settings.env.contains_key(name) {
             return Err(ControlError::invalid("secret", name, "the function has a plain `env` entry of that name"));
@@ -54,14 +55,14 @@ impl Change<'_> {
         let mut declared = row.settings.secrets.iter().chain(injected.map(|credential| &credential.secret));
         let declared = declared.any(|secret| secret == name);
         self.tx.put_function(&row)?;
-        self.tx.put_secret(&SecretRow {
-            function: row.id.clone(),
-            name: name.to_owned(),
-            version,
-            sealed,
-            updated: self.means.now,
-        })?;
-        Ok(json!({ "function": row.name, "name": name, "version": version, "declared": declared }))
+        let replaced = state.secrets.iter().find(|secret| secret.function == row.id && secret.name == name);
+        if let Some(replaced) = replaced {
+            self.keep_earlier(replaced)?;
+        }
+        let (function, told, name) = (row.id.clone(), name, name.to_owned());
+        let epoch = replaced.map_or(0, |replaced| replaced.epoch);
+        self.tx.put_secret(&SecretRow { function, name, version, sealed, updated: self.means.now, epoch })?;
+        Ok(json!({ "function": row.name, "name": told, "version": version, "declared": declared }))
     }
 
     pub(crate) fn remove_secret(&mut self, function: &FunctionRef, name: &str) -> Done {
@@ -95,6 +96,11 @@ pub(crate) fn list_secrets(function: &FunctionEntry) -> Value {
         .filter(|name| !function.secrets.iter().any(|secret| secret.name == **name))
         .map(|name| json!({ "name": name, "version": null, "updated": null, "declared": true }));
     json!({ "function": &*function.name, "secrets": set.chain(unset).collect::<Vec<_>>() })
+}
+
+/// A secret of a function.
+pub(crate) fn secret_of<'a>(function: &'a FunctionEntry, name: &str) -> Option<&'a SecretRow> {
+    function.secrets.iter().find(|secret| secret.name == name)
 }
 
 /// The environment of a function's cell in plaintext: plain entries, and the secrets its settings name.
