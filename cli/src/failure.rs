@@ -237,6 +237,9 @@ impl From<GatewayError> for Failure {
             GatewayError::Pem { .. }
             | GatewayError::KeyReadable { .. }
             | GatewayError::Certificate { .. }
+            | GatewayError::RootKey { .. }
+            | GatewayError::NoCredentials
+            | GatewayError::NotBuilt { .. }
             | GatewayError::NoRoots { .. } => Kind::Invalid,
             GatewayError::Connect { .. }
             | GatewayError::Exchange { .. }
