@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cofferdam_control::vault::{KeyMemory, Kept, OrdinaryMemory, Vault};
+use cofferdam_control::vault::{Kept, KeyMemory, OrdinaryMemory, Vault};
 use cofferdam_gateway::root::{self, Parts, RootKeyConfig};
 use cofferdam_jail::{KeyPages, KeySlot};
 use cofferdam_model::{Clock, Random};

@@ -1,7 +1,7 @@
 //! Replacing keys while everything goes on, and destroying them.
 //!
-//! Owns the steps, each a transaction after which everything opens: what is cut off between two of them is gone on with.
-//! Values are not opened for it, only the keys they are sealed with. Must never let go of a key that something is still
+//! Owns the steps, each a transaction after which everything opens: what is cut off between two of them is gone on
+//! with. Values are not opened for it, only the keys they are sealed with. Must never let go of a key that something is still
 //! sealed with, and never make a tenant a key again whose keys were destroyed.
 
 use std::sync::PoisonError;
@@ -153,7 +153,8 @@ impl Control {
     }
 
     fn unfinished_tenants(&self) -> Result<Vec<TenantId>, ControlError> {
-        let tenants = self.snapshot().tenants().map(|tenant| (tenant.id.clone(), tenant.keys.len())).collect::<Vec<_>>();
+        let tenants =
+            self.snapshot().tenants().map(|tenant| (tenant.id.clone(), tenant.keys.len())).collect::<Vec<_>>();
         Ok(tenants.into_iter().filter(|(_, keys)| *keys > 1).map(|(id, _)| id).collect())
     }
 

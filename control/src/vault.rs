@@ -24,7 +24,7 @@ use crate::keyfile::{self, KeyBytes};
 pub(crate) use crypto::TAG_BYTES;
 pub use envelope::{WrappedKey, decode, decode_key, encode, encode_key};
 pub use local::LocalRoot;
-pub use memory::{KeyMemory, Kept, OrdinaryMemory};
+pub use memory::{Kept, KeyMemory, OrdinaryMemory};
 pub use root::{RootError, RootKey, WrapContext, Wrapped};
 
 /// How long a tenant's key is kept unwrapped where the configuration does not say.

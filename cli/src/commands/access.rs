@@ -150,7 +150,10 @@ pub(crate) fn tenant(args: &TenantArgs, context: &Context) -> Result<(), Failure
             let turned = remote.call(Method::POST, &format!("{}/key/rotate", tenant_path(name)), None)?;
             context.output.result(&turned, || {
                 let (keys, rewrapped) = (listed(&turned, "keys"), text(&turned, "rewrapped"));
-                vec![format!("{name} has key {keys}; {rewrapped} values are under it, {} is gone", listed(&turned, "destroyed"))]
+                vec![format!(
+                    "{name} has key {keys}; {rewrapped} values are under it, {} is gone",
+                    listed(&turned, "destroyed")
+                )]
             })
         }
         Tenant::Shred { name, confirm } => {

@@ -149,7 +149,8 @@ fn root_key(layout: &Layout, config: RootKeyConfig) -> Check {
         Ok(found) => (true, found),
         Err(reason) => (false, reason),
     };
-    let remedy = (!good).then(|| "make it reachable, or correct `[root_key]`: until then no secret can be opened".to_owned());
+    let remedy =
+        (!good).then(|| "make it reachable, or correct `[root_key]`: until then no secret can be opened".to_owned());
     Check { name: "root key".into(), good, found, remedy }
 }
 

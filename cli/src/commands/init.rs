@@ -9,10 +9,10 @@ use clap::Args;
 use cofferdam_audit::Signer;
 use cofferdam_control::issuer::{self, DevelopmentIssuer};
 use cofferdam_control::{Control, ControlConfig, create_private, fresh_key, private_dir};
+use cofferdam_gateway::certificate;
 use cofferdam_gateway::config::ServerConfig;
 use cofferdam_gateway::error::GatewayError;
 use cofferdam_gateway::root::RootKeyConfig;
-use cofferdam_gateway::certificate;
 use cofferdam_model::{Clock, OsRandom, Random, SystemClock};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -45,7 +45,8 @@ pub(crate) fn run(args: &InitArgs, context: &Context, clock: &dyn Clock, random:
     let operator = match &chosen {
         None => Control::init(&state, clock, random)?,
         Some((_, root_key)) => {
-            let (real, fresh): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock::default()), Arc::new(OsRandom));
+            let (real, fresh): (Arc<dyn Clock>, Arc<dyn Random>) =
+                (Arc::new(SystemClock::default()), Arc::new(OsRandom));
             let vault = keys::vault(root_key, layout.data(), Arc::new(Pages::new()), &real, &fresh)?;
             Control::init_with(&state, &vault, clock, random)?
         }

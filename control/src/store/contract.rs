@@ -116,7 +116,14 @@ impl World {
 
     fn secret(&self) -> SecretRow {
         let sealed = sealed(&self.random);
-        SecretRow { function: self.function.id.clone(), name: "S".into(), version: 4, sealed, updated: UnixNanos(8), epoch: 3 }
+        SecretRow {
+            function: self.function.id.clone(),
+            name: "S".into(),
+            version: 4,
+            sealed,
+            updated: UnixNanos(8),
+            epoch: 3,
+        }
     }
 
     fn route(&self, app: &str, host: &str) -> RouteRow {

@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    ApiKeyRow, FunctionRow, MemberRow, OpenCall, PolicyRow, RouteRow, SealedRow, SecretRow, Store, TenantRow, TenantState,
-    Transaction, UsageMark, UsageRow, UsageStep, VersionRow, Work, migrations,
+    ApiKeyRow, FunctionRow, MemberRow, OpenCall, PolicyRow, RouteRow, SealedRow, SecretRow, Store, TenantRow,
+    TenantState, Transaction, UsageMark, UsageRow, UsageStep, VersionRow, Work, migrations,
 };
 use crate::error::ControlError;
 use crate::vault::WrappedKey;

@@ -68,8 +68,7 @@ fn fill(prk: &hkdf::Prk, label: &[u8], out: &mut [u8]) -> Result<(), VaultError>
 /// Key, nonce and commitment of one message.
 pub(super) fn derive(labels: &Labels, key: &[u8; KEY_BYTES], salt: &[u8; 32]) -> Result<Derived, VaultError> {
     let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(key.as_slice());
-    let mut derived =
-        Derived { key: Zeroizing::new([0; KEY_BYTES]), nonce: [0; NONCE_BYTES], commitment: [0; 32] };
+    let mut derived = Derived { key: Zeroizing::new([0; KEY_BYTES]), nonce: [0; NONCE_BYTES], commitment: [0; 32] };
     fill(&prk, labels.key, derived.key.as_mut_slice())?;
     fill(&prk, labels.commit, &mut derived.commitment)?;
     if let Some(label) = labels.nonce {

@@ -13,7 +13,7 @@ use cofferdam_model::Random;
 
 use super::crypto::{self, V1, V2, WRAPPED_BYTES};
 use super::envelope;
-use super::memory::{KeyMemory, Kept};
+use super::memory::{Kept, KeyMemory};
 use super::root::{FIRST_ROOT, RootError, RootKey, WrapContext, Wrapped};
 use crate::error::{ControlError, VaultError};
 use crate::keyfile::{self, KeyBytes};
@@ -162,7 +162,7 @@ impl RootKey for LocalRoot {
 
     fn begin_rotation(&self) -> Result<(), RootError> {
         let Source::File(path) = &self.source else {
-            // Whoever hands the key over hands a new one over, with the old one as the one before: that was at the start.
+            // Whoever hands the key over hands a new one over, with the old one as the one before, at the start.
             return Ok(());
         };
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);

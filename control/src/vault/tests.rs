@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use aws_lc_rs::{aead, hkdf};
+use cofferdam_model::UnixNanos;
 use cofferdam_model::clock::ManualClock;
 use cofferdam_model::random::SeededRandom;
-use cofferdam_model::UnixNanos;
 use serde_json::Value;
 
 use super::crypto::TAG_BYTES;

@@ -26,12 +26,7 @@ struct RootKey {
     destroy_old: bool,
 }
 
-pub(super) fn change(
-    action: Action,
-    names: &Names<'_>,
-    query: Option<&str>,
-    body: &[u8],
-) -> Result<Manage, Refusal> {
+pub(super) fn change(action: Action, names: &Names<'_>, query: Option<&str>, body: &[u8]) -> Result<Manage, Refusal> {
     Ok(match action {
         Action::RotateSecret => {
             let (revoke_older, name) = (asked::flag(query, "revoke_older")?, names.text(2)?.to_owned());
@@ -47,7 +42,9 @@ pub(super) fn change(
             let confirm = json::<Confirm>(body)?.confirm;
             let tenant = names.tenant()?;
             if names.text(0)? != confirm {
-                return Err(invalid("`confirm` must be the tenant's name: what is destroyed does not come back".into()));
+                return Err(invalid(
+                    "`confirm` must be the tenant's name: what is destroyed does not come back".into(),
+                ));
             }
             // What the record will say is destroyed is what is: if the keys are others by then, nothing is.
             let keys = names.snapshot.tenant(&tenant).map(|tenant| tenant.key_names()).unwrap_or_default();

@@ -142,11 +142,22 @@ fn understood(answer: &Answer, what: &str) -> Result<Value, RootError> {
     let said = format!("{what}: status {}: {kind}: {words}", answer.status.as_u16());
     Err(match kind {
         "InvalidCiphertextException" | "IncorrectKeyException" => RootError::WrongKey(said),
-        "ThrottlingException" | "LimitExceededException" | "KMSInternalException" | "DependencyTimeoutException"
-        | "KeyUnavailableException" | "ServiceUnavailable" => RootError::Unavailable(said),
-        "AccessDeniedException" | "DisabledException" | "KMSInvalidStateException" | "NotFoundException"
-        | "InvalidKeyUsageException" | "InvalidGrantTokenException" | "UnrecognizedClientException"
-        | "InvalidSignatureException" | "IncompleteSignatureException" | "MissingAuthenticationTokenException"
+        "ThrottlingException"
+        | "LimitExceededException"
+        | "KMSInternalException"
+        | "DependencyTimeoutException"
+        | "KeyUnavailableException"
+        | "ServiceUnavailable" => RootError::Unavailable(said),
+        "AccessDeniedException"
+        | "DisabledException"
+        | "KMSInvalidStateException"
+        | "NotFoundException"
+        | "InvalidKeyUsageException"
+        | "InvalidGrantTokenException"
+        | "UnrecognizedClientException"
+        | "InvalidSignatureException"
+        | "IncompleteSignatureException"
+        | "MissingAuthenticationTokenException"
         | "ExpiredTokenException" => RootError::Refused(said),
         _ if answer.status.is_server_error() => RootError::Unavailable(said),
         _ => RootError::Nonsense(said),

@@ -97,7 +97,8 @@ fn understood(answer: &Answer, what: &str) -> Result<Value, RootError> {
     if answer.status.is_success() {
         return Ok(parsed);
     }
-    let words: Vec<&str> = parsed.get("errors").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let words: Vec<&str> =
+        parsed.get("errors").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let words: String = words.join("; ").chars().filter(|c| !c.is_control()).take(300).collect();
     let said = format!("{what}: status {}: {words}", answer.status.as_u16());
     Err(match answer.status {
@@ -144,7 +145,8 @@ impl RootKey for TransitRoot {
         let opened = STANDARD.decode(member(&answer, "plaintext")?).map(Zeroizing::new);
         wipe(&mut answer);
         let opened = opened.map_err(|_| nonsense("a plaintext that is no base64"))?;
-        let (digest, rest) = opened.split_first_chunk::<32>().ok_or_else(|| nonsense("a plaintext that is too short"))?;
+        let (digest, rest) =
+            opened.split_first_chunk::<32>().ok_or_else(|| nonsense("a plaintext that is too short"))?;
         let mut key = Zeroizing::new([0; 32]);
         if rest.len() != key.len() {
             return Err(nonsense("a plaintext of another length"));
@@ -177,7 +179,8 @@ impl RootKey for TransitRoot {
 
     fn end_rotation(&self, destroy: bool) -> Result<(), RootError> {
         // Which versions may still be opened with is the engine's `min_decryption_version`, set by who keeps it.
-        let what = "old versions are destroyed in the vault itself: raise the key's `min_decryption_version` and trim it";
+        let what =
+            "old versions are destroyed in the vault itself: raise the key's `min_decryption_version` and trim it";
         if destroy { Err(RootError::Unsupported(what.into())) } else { Ok(()) }
     }
 }

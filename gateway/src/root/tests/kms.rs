@@ -31,7 +31,10 @@ type Shared = Arc<Mutex<Service>>;
 
 fn no(status: u16, kind: &str) -> (u16, String) {
     // With a namespace, as some of its front ends put one.
-    (status, json!({ "__type": format!("com.amazonaws.kms#{kind}"), "message": format!("{kind}, it says") }).to_string())
+    (
+        status,
+        json!({ "__type": format!("com.amazonaws.kms#{kind}"), "message": format!("{kind}, it says") }).to_string(),
+    )
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -137,7 +140,8 @@ fn handle(service: &Shared, seen: &Seen) -> Result<Value, (u16, String)> {
         "TrentService.ReEncrypt" => {
             let source = &body["SourceEncryptionContext"];
             let (from, plain) = service.decrypt(&body["SourceKeyId"], source, &body["CiphertextBlob"])?;
-            let (arn, blob) = service.encrypt(&body["DestinationKeyId"], &body["DestinationEncryptionContext"], &plain)?;
+            let (arn, blob) =
+                service.encrypt(&body["DestinationKeyId"], &body["DestinationEncryptionContext"], &plain)?;
             Ok(json!({ "KeyId": arn, "SourceKeyId": from, "CiphertextBlob": blob }))
         }
         "TrentService.DescribeKey" => {

@@ -205,8 +205,7 @@ fn credential_that_others_can_read_is_not_used() {
     let server = Server::start(Arc::new(|_| (200, "{}".into())));
     let token_file = server.private("token", "t");
     std::fs::set_permissions(&token_file, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let config =
-        serde_json::json!({ "vault": { "address": server.url, "token_file": token_file, "ca": server.ca() } });
+    let config = serde_json::json!({ "vault": { "address": server.url, "token_file": token_file, "ca": server.ca() } });
     let refused = opened(&serde_json::from_value(config).unwrap()).check().unwrap_err();
     assert!(is_refused(&refused) && refused.to_string().contains("readable by others"), "{refused}");
 }

@@ -54,8 +54,10 @@ fn handle(engine: &Shared, seen: Seen) -> (u16, String) {
     let opened = |engine: &Engine| -> Result<Vec<u8>, (u16, String)> {
         let text = body["ciphertext"].as_str().ok_or_else(|| no(400, "missing ciphertext to decrypt"))?;
         let rest = text.strip_prefix("vault:v").ok_or_else(|| no(400, "invalid ciphertext: no prefix"))?;
-        let (version, bytes) = rest.split_once(':').ok_or_else(|| no(400, "invalid ciphertext: wrong number of fields"))?;
-        let version: usize = version.parse().map_err(|_| no(400, "invalid ciphertext: version number could not be decoded"))?;
+        let (version, bytes) =
+            rest.split_once(':').ok_or_else(|| no(400, "invalid ciphertext: wrong number of fields"))?;
+        let version: usize =
+            version.parse().map_err(|_| no(400, "invalid ciphertext: version number could not be decoded"))?;
         if version < engine.min_decryption {
             return Err(no(400, "ciphertext or signature version is disallowed by policy (too old)"));
         }
@@ -91,7 +93,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let engine = Engine { versions: vec![[1; 32]], min_decryption: 0, sealed: false, throttled: false, log: vec![] };
+        let engine =
+            Engine { versions: vec![[1; 32]], min_decryption: 0, sealed: false, throttled: false, log: vec![] };
         let engine: Shared = Arc::new(Mutex::new(engine));
         let inside = engine.clone();
         let server = Server::start(Arc::new(move |seen| handle(&inside, seen)));
