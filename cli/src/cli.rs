@@ -66,11 +66,13 @@ enum Command {
     Function(commands::function::FunctionArgs),
     /// List and recycle the cells functions run in
     Cells(commands::cells::CellsArgs),
-    /// Set, list and remove the secrets of a function
+    /// Set, replace, list and remove the secrets of a function
     Secret(commands::secret::SecretArgs),
+    /// See and replace the root key
+    Vault(commands::vault::VaultArgs),
     /// Make, list and revoke API keys
     Key(commands::key::KeyArgs),
-    /// Make, list and show tenants
+    /// Make, list and show tenants, replace and destroy their keys
     Tenant(commands::access::TenantArgs),
     /// Give and take roles
     Member(commands::access::MemberArgs),
@@ -142,6 +144,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Function(args) => commands::function::function(args, &context),
         Command::Cells(args) => commands::cells::cells(args, &context),
         Command::Secret(args) => commands::secret::run(args, &context),
+        Command::Vault(args) => commands::vault::run(args, &context),
         Command::Key(args) => commands::key::run(args, &context),
         Command::Tenant(args) => commands::access::tenant(args, &context),
         Command::Member(args) => commands::access::member(args, &context),

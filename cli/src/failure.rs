@@ -192,6 +192,10 @@ impl From<ControlError> for Failure {
             | ControlError::RouteConflict { .. }
             | ControlError::HostTaken { .. }
             | ControlError::StorageFull { .. }
+            | ControlError::BelowEpoch { .. }
+            | ControlError::Shredded { .. }
+            | ControlError::KeysChanged { .. }
+            | ControlError::Unfinished { .. }
             | ControlError::AlreadyInitialised { .. } => Kind::Conflict,
             ControlError::OperatorsOnly { .. } => Kind::Denied,
             ControlError::Invalid { .. }
@@ -233,6 +237,9 @@ impl From<GatewayError> for Failure {
             GatewayError::Pem { .. }
             | GatewayError::KeyReadable { .. }
             | GatewayError::Certificate { .. }
+            | GatewayError::RootKey { .. }
+            | GatewayError::NoCredentials
+            | GatewayError::NotBuilt { .. }
             | GatewayError::NoRoots { .. } => Kind::Invalid,
             GatewayError::Connect { .. }
             | GatewayError::Exchange { .. }

@@ -7,13 +7,20 @@ mod cli;
 mod commands;
 mod demo;
 mod failure;
+mod keys;
 mod layout;
 mod manifest;
 mod output;
 mod remote;
 mod serve;
+mod upkeep;
 
 use std::process::ExitCode;
+
+/// A secret passes through buffers that are not ours to wipe, of TLS and HTTP among others: all of them are wiped when
+/// they are freed.
+#[global_allocator]
+static ALLOCATOR: cofferdam_jail::WipingAllocator = cofferdam_jail::WipingAllocator;
 
 fn main() -> ExitCode {
     ExitCode::from(cli::run(std::env::args_os().collect()))

@@ -25,7 +25,9 @@ use cofferdam_sandbox::{Sandbox, SandboxConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::Failure;
+use crate::keys::{self, Pages};
 use crate::layout::Layout;
+use crate::upkeep;
 
 /// Bytes after which the log begins a new file.
 const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
@@ -94,9 +96,16 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let authorizer = Arc::new(Authorizer::new().map_err(|error| failed("reading the built-in policies", &error))?);
     let (ceiling, tenant_limits) = (config.ceilings.clone(), config.limits.tenant.clone());
     let state = ControlConfig { ceiling, tenant_limits, ..ControlConfig::in_dir(layout.data()) };
-    let control = Control::open(state, authorizer.clone(), clock.clone(), random.clone())
+    let memory = Arc::new(Pages::new());
+    let kept = memory.state();
+    if let Err(reason) = &kept {
+        tracing::warn!(reason, "keys are in ordinary memory: raise the limit on locked memory (LimitMEMLOCK=)");
+    }
+    let vault = keys::vault(&config.root_key, layout.data(), memory, &clock, &random)?;
+    let control = Control::open_with(state, vault, authorizer.clone(), clock.clone(), random.clone())
         .map_err(|error| failed("opening the state", &error))?;
     let control = Arc::new(control);
+    let secrets = upkeep::look(&control).await;
     let keys = HttpsJwks::new(&Trust::Native).map_err(|error| failed("reading the system's roots", &error))?;
     let pepper = control.pepper().map_err(|error| failed("reading the key of API keys", &error))?;
     let identities = Identities::new(config.issuers.clone(), pepper, Arc::new(keys), clock.clone())
@@ -118,7 +127,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         log: log.clone(),
         identities,
         authorizer,
-        live: Live::new(control, egress),
+        live: Live::new(control.clone(), egress),
         meter: meter.clone(),
         sandbox: sandbox.clone(),
         drain: drain.clone(),
@@ -127,13 +136,19 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         uploads: cofferdam_gateway::Uploads::default(),
         metrics: Arc::default(),
     };
-    let detail = format!("isolation={} cgroups={}", sandbox.isolation().as_str(), sandbox.cgroups());
+    let detail = format!(
+        "isolation={} cgroups={} secrets={secrets} keys={}",
+        sandbox.isolation().as_str(),
+        sandbox.cgroups(),
+        if kept.is_ok() { "locked" } else { "unlocked" }
+    );
     let start = Note::Start { version: env!("CARGO_PKG_VERSION").into(), detail: detail.clone() };
     log.note(start).await.map_err(|error| failed("recording the start", &error))?;
     let mut signals = Signals::listen()?;
     announce(&listener.addresses(), json);
     tracing::info!(detail, "serving");
     let counting = tokio::spawn(keep_counting(meter.clone(), Duration::from_millis(config.usage.every_ms)));
+    let keeping = tokio::spawn(upkeep::run(control, log.clone()));
     let mut serving = tokio::spawn(listener.serve(Arc::new(node), drain.clone()));
     let reason = tokio::select! {
         reason = signals.told_to_stop() => reason,
@@ -142,6 +157,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     stop(reason, &drain, &config, serving, &sandbox, &log).await?;
     // What the log holds is final now; what is not counted here is at the next start.
     counting.abort();
+    keeping.abort();
     count(&meter, STEPS_AT_STOP).await;
     Ok(())
 }

@@ -18,8 +18,8 @@ use crate::error::ControlError;
 use crate::snapshot::{FunctionEntry, Snapshot, TenantEntry, compile};
 use crate::store::{self, TenantRow, TenantState, Transaction};
 use crate::tenant::{Done, describe_key};
-use crate::usage;
-use crate::vault::Vault;
+use crate::vault::{Vault, WrappedKey};
+use crate::{secret, usage};
 
 /// What a change needs besides the store.
 pub(crate) struct Means<'a> {
@@ -37,6 +37,14 @@ pub(crate) struct Change<'a> {
     pub(crate) means: Means<'a>,
     /// Whether an operator of the platform asked.
     pub(crate) by_operator: bool,
+    /// What a new tenant will be, where one is made.
+    pub(crate) prepared: Option<NewTenant>,
+}
+
+/// Id and first key of a tenant that is about to be made.
+pub(crate) struct NewTenant {
+    pub(crate) id: TenantId,
+    pub(crate) key: WrappedKey,
 }
 
 impl Control {
@@ -52,20 +60,45 @@ impl Control {
             | Manage::ListKeys { .. }
             | Manage::ReadLogs { .. } => read(&self.snapshot(), operation),
             Manage::ReadUsage { tenant, range } => usage::read(self, tenant, range),
+            Manage::ListSecretVersions { function, name } => secret::versions(self, &self.snapshot(), function, name),
+            Manage::RotateTenantKey { tenant } => self.rotate_tenant_key(tenant),
+            Manage::ShredTenant { tenant, keys } => self.shred_tenant(tenant, keys),
+            Manage::RotateRootKey { destroy_old } => self.rotate_root_key(*destroy_old),
+            Manage::ReadRootKey => self.read_root_key(),
             _ => self.change(operation, by_operator),
         }
     }
 
     fn change(&self, operation: &Manage, by_operator: bool) -> Result<Value, ControlError> {
+        let prepared = self.prepare(operation)?;
+        self.swap(|tx| {
+            let mut change = Change { tx, means: self.means(), by_operator, prepared };
+            change.perform(operation)
+        })
+    }
+
+    /// Does something to one tenant that is another one then.
+    pub(crate) fn in_tenant<T>(
+        &self,
+        tenant: &TenantId,
+        work: impl FnOnce(&mut dyn Transaction) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
+        self.swap(|tx| Ok((tenant.clone(), work(tx)?)))
+    }
+
+    /// One transaction, and the snapshot after it.
+    fn swap<T>(
+        &self,
+        work: impl FnOnce(&mut dyn Transaction) -> Result<(TenantId, T), ControlError>,
+    ) -> Result<T, ControlError> {
         // Held until the new snapshot is in place: snapshots follow each other in the order of commits.
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.snapshot();
         let (answer, entry, generation) = store::run(&mut **store, |tx| {
-            let mut change = Change { tx, means: self.means(), by_operator };
-            let (tenant, answer) = change.perform(operation)?;
+            let (tenant, answer) = work(tx)?;
             let generation = tx.next_generation()?;
             let state = tx.tenant(&tenant)?.ok_or_else(|| ControlError::not_found("tenant", tenant.as_str()))?;
-            let policies = match before.tenant(&tenant).and_then(|old| old.policies_of(&state.policies)) {
+            let policies = match before.tenant(&tenant).and_then(|old| old.policies_of(&state)) {
                 Some(unchanged) => unchanged,
                 None => compile(&self.authorizer, &state)?,
             };
@@ -73,6 +106,27 @@ impl Control {
         })?;
         self.snapshot.store(before.with(entry, generation).into());
         Ok(answer)
+    }
+
+    /// Has the keys at hand that a change will need: asking for them may take a network's time, in which nobody else
+    /// should have to wait for the store.
+    fn prepare(&self, operation: &Manage) -> Result<Option<NewTenant>, ControlError> {
+        match operation {
+            Manage::CreateTenant { .. } => {
+                let id = TenantId::mint(&*self.random);
+                let key = self.vault.tenant_key(&id, 1, &*self.random)?;
+                Ok(Some(NewTenant { id, key }))
+            }
+            Manage::PutSecret { function, .. } | Manage::RotateSecret { function, .. } => {
+                let snapshot = self.snapshot();
+                match snapshot.tenant(&function.id.tenant()) {
+                    Some(tenant) if !tenant.keys.is_empty() => self.vault.prepare(&tenant.id, &tenant.keys)?,
+                    _ => {}
+                }
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
     }
 
     pub(crate) fn means(&self) -> Means<'_> {
@@ -106,6 +160,10 @@ impl Change<'_> {
             Manage::RemovePolicy { tenant, name } => self.remove_policy(tenant, name),
             Manage::PutSecret { function, name, value } => self.put_secret(function, name, value),
             Manage::RemoveSecret { function, name } => self.remove_secret(function, name),
+            Manage::RotateSecret { function, name, value, revoke_older } => {
+                self.rotate_secret(function, name, value, *revoke_older)
+            }
+            Manage::RollbackSecret { function, name, version } => self.rollback_secret(function, name, *version),
             Manage::CreateKey { tenant, account, roles, ttl_seconds } => {
                 self.create_key(tenant, account, roles, *ttl_seconds)
             }
@@ -114,6 +172,11 @@ impl Change<'_> {
             | Manage::ReadTenant { .. }
             | Manage::ReadUsage { .. }
             | Manage::ListSecrets { .. }
+            | Manage::ListSecretVersions { .. }
+            | Manage::RotateTenantKey { .. }
+            | Manage::ShredTenant { .. }
+            | Manage::RotateRootKey { .. }
+            | Manage::ReadRootKey
             | Manage::ListKeys { .. }
             | Manage::ReadLogs { .. }
             | Manage::ListCells { .. }

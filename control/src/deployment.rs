@@ -33,6 +33,7 @@ impl Change<'_> {
         check_env_name("secret", name)?;
         check_secret(name, value)?;
         let state = self.state(&function.id.tenant())?;
+        self.check_keys(&state.tenant.id, &state.keys)?;
         let mut row = self.function(&state, function)?.0;
         if row.settings.env.contains_key(name) {
             return Err(ControlError::invalid("secret", name, "the function has a plain `env` entry of that name"));
@@ -48,20 +49,20 @@ impl Change<'_> {
         row.generation += 1;
         // The function's generation never goes back, so a version is never used twice for one name.
         let version = row.generation;
-        let place = Place { tenant: &state.tenant.id, function: &row.id, name, version };
+        let place = Place::secret(&state.tenant.id, &row.id, name, version);
         let sealed = self.means.vault.seal(&state.keys, place, value, self.means.random)?;
         let injected = row.settings.egress.iter().filter_map(|rule| rule.credential.as_ref());
         let mut declared = row.settings.secrets.iter().chain(injected.map(|credential| &credential.secret));
         let declared = declared.any(|secret| secret == name);
         self.tx.put_function(&row)?;
-        self.tx.put_secret(&SecretRow {
-            function: row.id.clone(),
-            name: name.to_owned(),
-            version,
-            sealed,
-            updated: self.means.now,
-        })?;
-        Ok(json!({ "function": row.name, "name": name, "version": version, "declared": declared }))
+        let replaced = state.secrets.iter().find(|secret| secret.function == row.id && secret.name == name);
+        if let Some(replaced) = replaced {
+            self.keep_earlier(replaced)?;
+        }
+        let (function, told, name) = (row.id.clone(), name, name.to_owned());
+        let epoch = replaced.map_or(0, |replaced| replaced.epoch);
+        self.tx.put_secret(&SecretRow { function, name, version, sealed, updated: self.means.now, epoch })?;
+        Ok(json!({ "function": row.name, "name": told, "version": version, "declared": declared }))
     }
 
     pub(crate) fn remove_secret(&mut self, function: &FunctionRef, name: &str) -> Done {
@@ -97,6 +98,11 @@ pub(crate) fn list_secrets(function: &FunctionEntry) -> Value {
     json!({ "function": &*function.name, "secrets": set.chain(unset).collect::<Vec<_>>() })
 }
 
+/// A secret of a function.
+pub(crate) fn secret_of<'a>(function: &'a FunctionEntry, name: &str) -> Option<&'a SecretRow> {
+    function.secrets.iter().find(|secret| secret.name == name)
+}
+
 /// The environment of a function's cell in plaintext: plain entries, and the secrets its settings name.
 pub(crate) fn unseal(vault: &Vault, tenant: &TenantEntry, function: &FunctionEntry) -> Result<Env, ControlError> {
     let mut env = Env::new();
@@ -106,7 +112,7 @@ pub(crate) fn unseal(vault: &Vault, tenant: &TenantEntry, function: &FunctionEnt
     for name in &function.settings.secrets {
         // One that nobody has set yet is not there, as any entry that is not: what that means is the function's to say.
         let Some(secret) = function.secrets.iter().find(|secret| secret.name == *name) else { continue };
-        let place = Place { tenant: &tenant.id, function: &function.id, name, version: secret.version };
+        let place = Place::secret(&tenant.id, &function.id, name, secret.version);
         let mut opened = vault.open(&tenant.keys, place, &secret.sealed)?;
         env.push(name.clone(), text(&mut opened)?);
     }

@@ -122,8 +122,7 @@ pub(crate) fn open(
                 tracing::warn!(function = %function.id, %rule, secret, "an egress rule's secret is not set");
                 continue;
             };
-            let place =
-                Place { tenant: &tenant.id, function: &function.id, name: &secret.name, version: secret.version };
+            let place = Place::secret(&tenant.id, &function.id, &secret.name, secret.version);
             let mut opened = vault.open(&tenant.keys, place, &secret.sealed)?;
             egress.credentials.push((credential.secret.clone(), Zeroizing::new(text(&mut opened)?)));
         }

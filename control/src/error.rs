@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use cofferdam_authz::PolicyError;
 
+use crate::vault::RootError;
+
 /// Why `control` said no.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -101,6 +103,34 @@ pub enum ControlError {
     /// The policy text does not compile; the cause names line and column.
     #[error("policy refused")]
     Policy(#[source] PolicyError),
+    /// An earlier value that was taken out of use.
+    #[error("version {version} of secret `{name}` was taken out of use: only version {epoch} and later are good")]
+    BelowEpoch {
+        /// Which secret.
+        name: String,
+        /// The version that was asked for.
+        version: u64,
+        /// The first that may be gone back to.
+        epoch: u64,
+    },
+    /// The tenant's keys are gone, and everything sealed with them.
+    #[error("the keys of tenant `{tenant}` were destroyed: nothing of it can be sealed or opened any more")]
+    Shredded {
+        /// Which.
+        tenant: String,
+    },
+    /// The keys are others than those that were to be destroyed.
+    #[error("the keys of tenant `{tenant}` changed in between, none was destroyed; ask again")]
+    KeysChanged {
+        /// Whose.
+        tenant: String,
+    },
+    /// A rotation could not be brought to its end. What it did stays, and asking again goes on with it.
+    #[error("the rotation is not over: {what}; ask again to go on with it")]
+    Unfinished {
+        /// What is left.
+        what: String,
+    },
     /// Something sealed cannot be opened.
     #[error("a sealed value cannot be opened")]
     Vault(#[from] VaultError),
@@ -156,7 +186,7 @@ pub enum ControlError {
 }
 
 /// Why a sealed value cannot be opened. Says no more than which check failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
     /// Sealed by a format this release does not know.
     #[error("envelope format {0} is not known")]
@@ -173,9 +203,22 @@ pub enum VaultError {
     /// The bytes are not an envelope.
     #[error("not an envelope")]
     Malformed,
+    /// The tenant's key was wrapped by a root key of which nothing is known here.
+    #[error("root key `{0}` is not known")]
+    UnknownRoot(String),
+    /// The root key did not do its part.
+    #[error("the tenant's key cannot be had")]
+    Root(#[from] RootError),
     /// The crypto library failed.
     #[error("the crypto library failed")]
     Crypto,
+}
+
+impl VaultError {
+    /// Whether it may pass: the root key is out of reach, or does not let us at the moment.
+    pub fn is_root_unavailable(&self) -> bool {
+        matches!(self, Self::Root(RootError::Unavailable(_) | RootError::Refused(_)))
+    }
 }
 
 impl ControlError {
@@ -198,6 +241,10 @@ impl ControlError {
             Self::KeyFile { .. } => Some("a key file is 32 bytes and readable by its owner alone (mode 0600)"),
             Self::HostTaken { .. } => {
                 Some("use a host of your own, or have an operator give you a path of your own on it")
+            }
+            Self::BelowEpoch { .. } => Some("set the value anew if it is to be used all the same"),
+            Self::Vault(error) if error.is_root_unavailable() => {
+                Some("see `cofferdam vault status`; what needs no secret goes on meanwhile")
             }
             Self::AboveCeiling { .. } => Some("ask for less, or have the operator raise the ceiling"),
             _ => None,

@@ -53,6 +53,15 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), ControlError> {
 
 /// Reads a key, refusing a file that is not a key's length or that anyone but its owner may read.
 pub fn load(path: &Path) -> Result<KeyBytes, ControlError> {
+    read(path, 0o077)
+}
+
+/// Reads a key that systemd handed over. It is let in by an access list there, which shows as a group's right to read.
+pub(crate) fn load_credential(path: &Path) -> Result<KeyBytes, ControlError> {
+    read(path, 0o037)
+}
+
+fn read(path: &Path, others: u32) -> Result<KeyBytes, ControlError> {
     let failed = |source| ControlError::Io { path: path.into(), source };
     let refuse = |reason| ControlError::KeyFile { path: path.into(), reason };
     let mut file = File::open(path).map_err(failed)?;
@@ -60,7 +69,7 @@ pub fn load(path: &Path) -> Result<KeyBytes, ControlError> {
     if !about.is_file() {
         return Err(refuse("not a regular file"));
     }
-    if about.mode() & 0o077 != 0 {
+    if about.mode() & others != 0 {
         return Err(refuse("readable by others than its owner"));
     }
     if about.len() != KEY_BYTES as u64 {

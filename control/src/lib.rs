@@ -10,7 +10,9 @@ mod error;
 mod function;
 pub mod issuer;
 mod keyfile;
+mod rotation;
 mod route;
+mod secret;
 mod snapshot;
 pub mod store;
 mod tenant;
@@ -29,13 +31,14 @@ use arc_swap::ArcSwap;
 use cofferdam_authz::{Authorizer, Pepper, SecretText, api_key};
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::{
-    Clock, Digest, EgressRule, Env, FunctionId, FunctionLimits, KeyId, Random, TenantId, TenantLimits,
+    Clock, Digest, EgressRule, Env, FunctionId, FunctionLimits, KeyId, OsRandom, Random, SystemClock, TenantId,
+    TenantLimits,
 };
 
-use crate::apply::{Change, Means};
+use crate::apply::{Change, Means, NewTenant};
 use crate::snapshot::compile;
 use crate::store::{ApiKeyRow, SqliteStore, Store, Transaction};
-use crate::vault::Vault;
+use crate::vault::{LocalRoot, OrdinaryMemory, Vault};
 
 pub use deployment::check_settings_alone as check_settings;
 pub use egress::Egress;
@@ -76,6 +79,13 @@ impl ControlConfig {
         }
     }
 
+    /// A vault on the root key's file, with its keys in ordinary memory: for tools and tests.
+    pub fn local_vault(&self, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Vault, ControlError> {
+        let memory = Arc::new(OrdinaryMemory);
+        let root = LocalRoot::file(&self.root_key, memory.clone(), random)?;
+        Ok(Vault::new(Arc::new(root), memory, clock, vault::KEEP))
+    }
+
     fn state(&self) -> PathBuf {
         self.dir.join("state.sqlite")
     }
@@ -92,6 +102,8 @@ pub struct OperatorKey {
 /// What exists, and the way to change it.
 pub struct Control {
     store: Mutex<Box<dyn Store>>,
+    /// Held by whoever replaces or destroys keys.
+    rotating: Mutex<()>,
     snapshot: ArcSwap<Snapshot>,
     vault: Vault,
     pepper: Pepper,
@@ -112,11 +124,27 @@ impl Control {
             return Err(ControlError::AlreadyInitialised { path: config.state() });
         }
         keyfile::create(&config.root_key, keyfile::fresh(random).as_slice())?;
+        let vault = config.local_vault(Arc::new(SystemClock::default()), Arc::new(OsRandom))?;
+        Self::init_with(config, &vault, clock, random)
+    }
+
+    /// The same with a root key that is there.
+    pub fn init_with(
+        config: &ControlConfig,
+        vault: &Vault,
+        clock: &dyn Clock,
+        random: &dyn Random,
+    ) -> Result<OperatorKey, ControlError> {
+        keyfile::private_dir(&config.dir)?;
+        if config.state().exists() {
+            return Err(ControlError::AlreadyInitialised { path: config.state() });
+        }
+        // First of all what may not work.
+        let own = NewTenant { id: platform_tenant(), key: vault.tenant_key(&platform_tenant(), 1, random)? };
         keyfile::create(&config.pepper, keyfile::fresh(random).as_slice())?;
         // Made here rather than by SQLite, which would let the umask choose who may read it.
         keyfile::create(&config.state(), &[])?;
         let mut store = SqliteStore::open(&config.state())?;
-        let vault = Vault::load(&config.root_key)?;
         let pepper = load_pepper(&config.pepper)?;
         let (id, text, mac) = api_key::create(&platform_tenant(), &pepper, random);
         let now = clock.now();
@@ -131,8 +159,8 @@ impl Control {
         };
         store::run(&mut store, |tx| {
             let (ceiling, limits) = (&config.ceiling, &config.tenant_limits);
-            let means = Means { vault: &vault, pepper: &pepper, random, now, ceiling, limits };
-            Change { tx, means, by_operator: true }.insert_tenant(platform_tenant(), PLATFORM_NAME)?;
+            let means = Means { vault, pepper: &pepper, random, now, ceiling, limits };
+            Change { tx, means, by_operator: true, prepared: None }.insert_tenant(own.id, PLATFORM_NAME, &own.key)?;
             tx.insert_api_key(&key)?;
             tx.next_generation()
         })?;
@@ -146,13 +174,25 @@ impl Control {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, ControlError> {
-        let vault = Vault::load(&config.root_key)?;
+        let vault = config.local_vault(clock.clone(), random.clone())?;
+        Self::open_with(config, vault, authorizer, clock, random)
+    }
+
+    /// The same with a root key from elsewhere, which need not be in reach now.
+    pub fn open_with(
+        config: ControlConfig,
+        vault: Vault,
+        authorizer: Arc<Authorizer>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, ControlError> {
         let pepper = load_pepper(&config.pepper)?;
         let mut store = SqliteStore::open(&config.state())?;
         let tenant_limits = Arc::new(config.tenant_limits);
         let snapshot = load(&mut store, &authorizer, &config.ceiling, &tenant_limits)?;
         Ok(Self {
             store: Mutex::new(Box::new(store)),
+            rotating: Mutex::new(()),
             snapshot: ArcSwap::from_pointee(snapshot),
             vault,
             pepper,
@@ -165,6 +205,11 @@ impl Control {
         })
     }
 
+    /// What seals and opens.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
     /// What exists now. Stays as it is however long it is held.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
@@ -172,18 +217,34 @@ impl Control {
 
     /// The environment of a function's cell, in plaintext.
     pub fn unseal(&self, function: &FunctionId) -> Result<Env, ControlError> {
-        let snapshot = self.snapshot.load();
-        let entry = snapshot.tenant(&function.tenant()).zip(snapshot.function_by_id(function));
-        let (tenant, function) = entry.ok_or_else(|| ControlError::not_found("function", function.as_str()))?;
-        deployment::unseal(&self.vault, tenant, function)
+        self.with_current(function, |tenant, function| deployment::unseal(&self.vault, tenant, function))
+    }
+
+    /// Opens something of a function. Where the root key was replaced in between, once more with what is there then.
+    fn with_current<T>(
+        &self,
+        function: &FunctionId,
+        open: impl Fn(&TenantEntry, &FunctionEntry) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
+        let mut seen = None;
+        loop {
+            let snapshot = self.snapshot.load();
+            let entry = snapshot.tenant(&function.tenant()).zip(snapshot.function_by_id(function));
+            let (tenant, entry) = entry.ok_or_else(|| ControlError::not_found("function", function.as_str()))?;
+            match open(tenant, entry) {
+                Err(ControlError::Vault(_)) if seen.is_none_or(|seen| seen != snapshot.generation()) => {
+                    seen = Some(snapshot.generation());
+                }
+                opened => return opened,
+            }
+        }
     }
 
     /// A function's egress rules, with what they put in, in plaintext.
     pub fn egress(&self, function: &FunctionId) -> Result<Egress, ControlError> {
-        let snapshot = self.snapshot.load();
-        let entry = snapshot.tenant(&function.tenant()).zip(snapshot.function_by_id(function));
-        let (tenant, function) = entry.ok_or_else(|| ControlError::not_found("function", function.as_str()))?;
-        egress::open(&self.vault, tenant, function, &function.settings.egress)
+        self.with_current(function, |tenant, function| {
+            egress::open(&self.vault, tenant, function, &function.settings.egress)
+        })
     }
 
     /// Rules that a function is to have, with what they put in of the secrets it has by now. A function that does not

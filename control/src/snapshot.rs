@@ -220,8 +220,13 @@ impl TenantEntry {
     }
 
     /// Its compiled policies, if they were compiled from these texts.
-    pub(crate) fn policies_of(&self, sources: &[PolicyRow]) -> Option<Arc<TenantPolicies>> {
-        (self.active && self.sources == sources).then(|| self.policies.clone())
+    pub(crate) fn policies_of(&self, state: &TenantState) -> Option<Arc<TenantPolicies>> {
+        (self.active && state.tenant.active && self.sources == state.policies).then(|| self.policies.clone())
+    }
+
+    /// Names of its keys, in order of number.
+    pub fn key_names(&self) -> Vec<String> {
+        self.keys.iter().map(WrappedKey::name).collect()
     }
 
     /// Its functions, in order of name.

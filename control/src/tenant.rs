@@ -9,9 +9,10 @@ use cofferdam_model::id::{is_name, platform_tenant};
 use cofferdam_model::{KeyId, TenantId, TenantLimits, TenantSettings};
 use serde_json::{Value, json};
 
-use crate::apply::Change;
+use crate::apply::{Change, NewTenant};
 use crate::error::ControlError;
 use crate::store::{ApiKeyRow, MemberRow, PolicyRow, TenantRow};
+use crate::vault::WrappedKey;
 
 /// Name of the tenant that stands for the platform.
 pub const PLATFORM_NAME: &str = "platform";
@@ -47,8 +48,10 @@ impl Change<'_> {
         if self.tx.tenants()?.len() >= TENANTS {
             return Err(ControlError::TooMany { what: "tenants", limit: TENANTS });
         }
-        let id = TenantId::mint(self.means.random);
-        self.insert_tenant(id.clone(), name)?;
+        let Some(NewTenant { id, key }) = self.prepared.take() else {
+            return Err(ControlError::NotAChange { action: "CreateTenant" });
+        };
+        self.insert_tenant(id.clone(), name, &key)?;
         let answer = json!({ "id": id, "name": name });
         Ok((id, answer))
     }
@@ -77,8 +80,7 @@ impl Change<'_> {
         Ok((tenant.clone(), answer))
     }
 
-    pub(crate) fn insert_tenant(&mut self, id: TenantId, name: &str) -> Result<(), ControlError> {
-        let key = self.means.vault.tenant_key(&id, 1, self.means.random)?;
+    pub(crate) fn insert_tenant(&mut self, id: TenantId, name: &str, key: &WrappedKey) -> Result<(), ControlError> {
         let row = TenantRow {
             id,
             name: name.to_owned(),
@@ -86,7 +88,7 @@ impl Change<'_> {
             settings: TenantSettings::default(),
             created: self.means.now,
         };
-        self.tx.insert_tenant(&row, &key)
+        self.tx.insert_tenant(&row, key)
     }
 
     pub(crate) fn put_member(&mut self, tenant: &TenantId, subject: &str, roles: &[String]) -> Done {

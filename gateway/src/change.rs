@@ -108,7 +108,7 @@ fn check_credentials(node: &Node, operation: &Manage) -> Result<(), Refusal> {
             let opened = tokio::task::block_in_place(|| control.egress_by(&function.id, &settings.egress))?;
             (opened.rules, opened.credentials)
         }
-        Manage::PutSecret { function, name, value } => {
+        Manage::PutSecret { function, name, value } | Manage::RotateSecret { function, name, value, .. } => {
             let snapshot = control.snapshot();
             let Some(entry) = snapshot.function_by_id(&function.id) else { return Ok(()) };
             let named = |rule: &&EgressRule| rule.credential.as_ref().is_some_and(|part| part.secret == *name);
@@ -210,9 +210,12 @@ fn outdated(operation: &Manage) -> Option<Outdated> {
         Manage::RemoveFunction { function }
         | Manage::PutFunction { function, .. }
         | Manage::PutSecret { function, .. }
+        | Manage::RotateSecret { function, .. }
+        | Manage::RollbackSecret { function, .. }
         | Manage::RemoveSecret { function, .. } => Some(Outdated::Function(function.id.clone())),
         Manage::PutPolicy { tenant, .. }
         | Manage::RemovePolicy { tenant, .. }
+        | Manage::ShredTenant { tenant, .. }
         | Manage::PutTenantSettings { tenant, .. } => Some(Outdated::Tenant(tenant.clone())),
         _ => None,
     }

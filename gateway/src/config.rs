@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::egress::{EgressConfig, EgressSetupError};
 use crate::error::GatewayError;
+use crate::root::{Provider, RootKeyConfig};
 
 /// Bytes of a configuration file.
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -44,6 +45,9 @@ pub struct ServerConfig {
     /// The most a function may ask for.
     #[serde(default = "FunctionLimits::ceiling")]
     pub ceilings: FunctionLimits,
+    /// Where the root key is.
+    #[serde(default)]
+    pub root_key: RootKeyConfig,
     /// How usage is counted.
     #[serde(default)]
     pub usage: UsageConfig,
@@ -151,7 +155,9 @@ impl ServerConfig {
     fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let tls = self.tls.iter_mut().flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
         let issuers = self.issuers.iter_mut().flat_map(|issuer| [&mut issuer.jwks_file, &mut issuer.hs256_secret_file]);
-        std::iter::once(&mut self.data).chain(tls).chain(issuers.flatten())
+        let roots = std::iter::once(&mut self.root_key.provider).chain(&mut self.root_key.before);
+        let roots = roots.flat_map(Provider::paths_mut);
+        std::iter::once(&mut self.data).chain(tls).chain(issuers.flatten()).chain(roots)
     }
 
     /// What serde cannot say: values that would stop the node from working, or from meaning what they say.
@@ -178,6 +184,15 @@ impl ServerConfig {
         if !(100..=3_600_000).contains(&self.usage.every_ms) {
             let message = "`usage.every_ms` must be from 100 to 3,600,000";
             return wrong(&["usage", "every_ms"], message, "leave it out for ten seconds");
+        }
+        if !(1..=86_400).contains(&self.root_key.keep_seconds) {
+            let message = "`root_key.keep_seconds` must be from 1 to 86,400";
+            return wrong(&["root_key", "keep_seconds"], message, "leave it out for five minutes");
+        }
+        for (key, provider) in self.root_key.all() {
+            if let Some((message, remedy)) = provider.flaw() {
+                return wrong(&["root_key", key], message, remedy);
+            }
         }
         if let Err(error) = self.egress.check() {
             return Err(in_egress(text, path, &error));

@@ -32,6 +32,22 @@ pub enum GatewayError {
         /// What to do about it.
         remedy: String,
     },
+    /// The root key's place cannot be used.
+    #[error("the root key cannot be used")]
+    RootKey {
+        /// Why.
+        #[source]
+        source: Box<cofferdam_control::ControlError>,
+    },
+    /// The root key is to come from systemd, which gave nothing.
+    #[error("the root key is to come from systemd, but `CREDENTIALS_DIRECTORY` is not set: use `LoadCredential=`")]
+    NoCredentials,
+    /// This program was built without it.
+    #[error("this program was built without `{what}`; build it with `--features {what}`")]
+    NotBuilt {
+        /// Name of the feature.
+        what: &'static str,
+    },
     /// A PEM file holds nothing usable.
     #[error("cannot read PEM file `{}`", path.display())]
     Pem {

@@ -27,6 +27,7 @@ pub mod pipeline;
 mod pulse;
 pub mod refusal;
 pub mod respond;
+pub mod root;
 pub mod routes;
 mod sniff;
 mod stream;

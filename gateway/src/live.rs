@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use cofferdam_control::{Control, FunctionEntry, Snapshot, TenantEntry};
+use cofferdam_control::{Control, ControlError, FunctionEntry, Snapshot, TenantEntry};
 use cofferdam_model::{FunctionId, Invoke, Level};
-use cofferdam_sandbox::Deployment;
+use cofferdam_sandbox::{BoxError, Deployment, SecretsUnavailable};
 
 use crate::egress::{Egress, Scope};
 use crate::routes::{RouteTable, Target};
@@ -36,7 +36,7 @@ impl Picture {
                     generation: function.generation,
                     tenant: tenant.limits.clone(),
                     recycle: function.settings.recycle.clone(),
-                    unseal: Arc::new(move || control.unseal(&id).map_err(Into::into)),
+                    unseal: Arc::new(move || control.unseal(&id).map_err(unopened)),
                     outlet,
                 };
                 (function.id.clone(), Arc::new(deployment))
@@ -66,6 +66,14 @@ impl Picture {
     }
 }
 
+/// What could not be opened, told apart by whether it may pass.
+fn unopened(error: ControlError) -> BoxError {
+    match &error {
+        ControlError::Vault(cause) if cause.is_root_unavailable() => Box::new(SecretsUnavailable(error.into())),
+        _ => error.into(),
+    }
+}
+
 /// How the cells of a function get their way out.
 fn outlet(
     control: &Arc<Control>,
@@ -78,7 +86,7 @@ fn outlet(
     let tenant = tenant.id.clone();
     let (control, egress, id) = (control.clone(), egress.clone(), function.id.clone());
     Arc::new(move || {
-        let cofferdam_control::Egress { rules, credentials } = control.egress(&id)?;
+        let cofferdam_control::Egress { rules, credentials } = control.egress(&id).map_err(unopened)?;
         let (tenant, ceiling) = (tenant.clone(), ceiling.clone());
         Ok(egress.outlet(Scope { tenant, rules, ceiling, connections, requests, secrets: credentials })?)
     })

@@ -18,6 +18,7 @@ use crate::egress::{check_ceiling, check_rules};
 use crate::refusal::Refusal;
 
 mod asked;
+mod sealed;
 
 /// A recognised management call, its names not looked up yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,13 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("GET", "tenants/*/functions/*/secrets", Action::ListSecrets),
     ("PUT", "tenants/*/functions/*/secrets/*", Action::PutSecret),
     ("DELETE", "tenants/*/functions/*/secrets/*", Action::RemoveSecret),
+    ("POST", "tenants/*/functions/*/secrets/*/rotate", Action::RotateSecret),
+    ("POST", "tenants/*/functions/*/secrets/*/rollback", Action::RollbackSecret),
+    ("GET", "tenants/*/functions/*/secrets/*/versions", Action::ListSecretVersions),
+    ("POST", "tenants/*/key/rotate", Action::RotateTenantKey),
+    ("POST", "tenants/*/shred", Action::ShredTenant),
+    ("POST", "root-key/rotate", Action::RotateRootKey),
+    ("GET", "root-key", Action::ReadRootKey),
     ("PUT", "tenants/*/apps/*/routes", Action::PutRoutes),
     ("PUT", "tenants/*/policies/*", Action::PutPolicy),
     ("DELETE", "tenants/*/policies/*", Action::RemovePolicy),
@@ -195,6 +203,11 @@ impl Asked {
             Action::RemoveSecret => {
                 Manage::RemoveSecret { function: names.function()?, name: names.text(2)?.to_owned() }
             }
+            Action::RotateSecret
+            | Action::RollbackSecret
+            | Action::RotateTenantKey
+            | Action::ShredTenant
+            | Action::RotateRootKey => sealed::change(self.action, &names, query, body)?,
             Action::CreateKey => {
                 let NewKey { account, roles, ttl_seconds } = json(body)?;
                 Manage::CreateKey { tenant: names.tenant()?, account, roles, ttl_seconds }
@@ -225,6 +238,10 @@ fn reading(action: Action, names: &Names<'_>, query: Option<&str>) -> Result<Man
             Manage::ReadLogs { function: names.function()?, range }
         }
         Action::ListSecrets => Manage::ListSecrets { function: names.function()? },
+        Action::ListSecretVersions => {
+            Manage::ListSecretVersions { function: names.function()?, name: names.text(2)?.to_owned() }
+        }
+        Action::ReadRootKey => Manage::ReadRootKey,
         Action::ListKeys => Manage::ListKeys { tenant: names.tenant()? },
         Action::ReadMetrics => Manage::ReadMetrics,
         // No path leads to any other: a function is called through its own, and changes are told apart before.

@@ -252,6 +252,11 @@ pub(crate) async fn health(node: &Node, turn: &Turn, at: &Circumstances) -> Resu
     let standing = Standing::default();
     let reply = match turn {
         Turn::Ready if !serving => Reply::refused(&Refusal::NotReady, &at.request, &standing, Ran::default()),
+        // Calls that need no secret are answered, so this is no reason to send them elsewhere: it is said, not refused.
+        Turn::Ready if node.live.control().vault().trouble().is_some() => {
+            let told = serde_json::json!({ "status": "degraded", "secrets": "unavailable" });
+            Reply::json(StatusCode::OK, &told, &at.request, &standing)
+        }
         _ => Reply::json(StatusCode::OK, &serde_json::json!({ "status": "ok" }), &at.request, &standing),
     };
     node.log.tally(&CallFacts::of(at), reply).map_err(unrecorded)

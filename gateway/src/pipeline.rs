@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cofferdam_audit::Recorded;
 use cofferdam_authz::{Credential, IdentityError, Permit, Principal};
 use cofferdam_model::{CallFacts, Circumstances, Ending, Operation, PrincipalKind, Subject};
-use http::{HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 
 use crate::call::{self, Received};
 use crate::limits::Standing;
@@ -43,6 +43,7 @@ pub(crate) struct Stopped {
 /// Answers one request.
 async fn answer(node: &Arc<Node>, arrived: Arrived) -> Result<Response<OutBody>, Unrecorded> {
     let closable = arrived.connection.version == Version::HTTP_11;
+    let secret = carries_secret(&arrived);
     let mut counting = node.metrics.count();
     let (performed, refused) = match attempt(node, arrived).await {
         Ok(performed) => (performed, false),
@@ -53,10 +54,18 @@ async fn answer(node: &Arc<Node>, arrived: Arrived) -> Result<Response<OutBody>,
     let recorded = performed?;
     let mut response = respond(recorded);
     // Who sends what has two readings is not listened to any further. A function's own 400 is no such thing.
-    if closable && refused && response.status() == StatusCode::BAD_REQUEST {
+    // What was read of a secret stays in the connection's buffers until those are freed, which wipes them.
+    if closable && (secret || (refused && response.status() == StatusCode::BAD_REQUEST)) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// Whether the body may be a secret's value.
+fn carries_secret(arrived: &Arrived) -> bool {
+    let path = arrived.request.uri().path();
+    let sets = [Method::PUT, Method::POST].contains(arrived.request.method());
+    sets && is_reserved(path) && path.contains("/secrets/")
 }
 
 /// The straight way. Whatever goes wrong before an entry is open comes out as `Stopped` and is recorded as that.

@@ -190,6 +190,11 @@ pub enum Refusal {
         /// When to come back.
         retry_after: Duration,
     },
+    /// What has to be opened with the root key cannot be, at the moment.
+    SecretsUnavailable {
+        /// When to come back.
+        retry_after: Duration,
+    },
     /// The client went away; nobody reads this.
     ClientGone,
     /// A defect of ours.
@@ -226,6 +231,7 @@ impl Refusal {
             | Self::Overloaded { .. }
             | Self::NotReady
             | Self::AuditUnavailable
+            | Self::SecretsUnavailable { .. }
             | Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::FunctionCpuExhausted | Self::FunctionWallExceeded => StatusCode::GATEWAY_TIMEOUT,
             Self::VersionUnsupported => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
@@ -267,6 +273,7 @@ impl Refusal {
             Self::FunctionBusy { .. } => "function_busy",
             Self::CellLost => "cell_lost",
             Self::Unavailable { .. } => "unavailable",
+            Self::SecretsUnavailable { .. } => "secrets_unavailable",
             Self::ClientGone => "client_gone",
             Self::Internal => "internal",
         }
@@ -306,6 +313,9 @@ impl Refusal {
             Self::FunctionBusy { .. } => "too many calls of this function at once",
             Self::CellLost => "the function's process was lost during the call",
             Self::Unavailable { .. } => "the function cannot be started at the moment",
+            Self::SecretsUnavailable { .. } => {
+                "the key that opens secrets cannot be had at the moment; what needs none of them goes on"
+            }
             Self::ClientGone => "the client went away",
             Self::Internal => "something went wrong on our side",
         }
@@ -327,6 +337,7 @@ impl Refusal {
             | Ending::Refused
             | Ending::CellLost
             | Ending::Unavailable
+            | Ending::SecretsUnavailable
             | Ending::Overloaded
             | Ending::ClientGone
             | Ending::Abandoned
@@ -369,6 +380,7 @@ impl Refusal {
             Self::FunctionResponseTooLarge => Ending::ResponseTooLarge,
             Self::CellLost => Ending::CellLost,
             Self::Unavailable { .. } => Ending::Unavailable,
+            Self::SecretsUnavailable { .. } => Ending::SecretsUnavailable,
             Self::ClientGone => Ending::ClientGone,
             Self::AuditUnavailable | Self::Internal => Ending::PlatformFailed,
         }
@@ -390,6 +402,7 @@ impl Refusal {
             Ending::ResponseTooLarge => Self::FunctionResponseTooLarge,
             Ending::CellLost => Self::CellLost,
             Ending::Unavailable => Self::Unavailable { retry_after },
+            Ending::SecretsUnavailable => Self::SecretsUnavailable { retry_after },
             Ending::Overloaded => Self::FunctionBusy { retry_after },
             Ending::ClientGone => Self::ClientGone,
             Ending::Answered | Ending::Refused | Ending::Abandoned | Ending::PlatformFailed | Ending::Unknown => {
@@ -423,6 +436,7 @@ impl Refusal {
             Self::RateLimited { retry_after }
             | Self::Overloaded { retry_after }
             | Self::FunctionBusy { retry_after }
+            | Self::SecretsUnavailable { retry_after }
             | Self::Unavailable { retry_after } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(*retry_after)));
             }
@@ -459,38 +473,4 @@ struct Problem<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use cofferdam_model::random::SeededRandom;
-
-    #[test]
-    fn a_failed_ending_keeps_its_name_through_the_refusal() {
-        for ending in Ending::ALL.iter().copied() {
-            let refusal = Refusal::of_ending(ending, None);
-            match refusal {
-                Refusal::Internal => assert_eq!(refusal.ending(), Ending::PlatformFailed),
-                _ => assert_eq!(refusal.ending(), ending),
-            }
-            assert!(refusal.status().is_client_error() || refusal.status().is_server_error());
-        }
-    }
-
-    #[test]
-    fn a_problem_document_names_code_request_and_source() {
-        let request = RequestId::mint(&SeededRandom::new(1));
-        let refusal = Refusal::FunctionTrapped;
-        let document: serde_json::Value = serde_json::from_slice(&refusal.problem(&request)).unwrap();
-        assert_eq!(document["type"], "urn:cofferdam:problem:function_trapped");
-        assert_eq!(document["status"], 502);
-        assert_eq!(document["source"], "function");
-        assert_eq!(document["request_id"], request.as_str());
-        assert_eq!(refusal.headers()[header::CONTENT_TYPE], "application/problem+json");
-    }
-
-    #[test]
-    fn retry_after_is_never_zero_and_rounds_up() {
-        let after = |wait| Refusal::RateLimited { retry_after: wait }.headers()[header::RETRY_AFTER].clone();
-        assert_eq!(after(Duration::ZERO), "1");
-        assert_eq!(after(Duration::from_millis(1_001)), "2");
-    }
-}
+mod tests;

@@ -128,6 +128,8 @@ names! {
         CellLost = "cell_lost",
         /// No cell could be had.
         Unavailable = "unavailable",
+        /// The function's secrets could not be opened, so no cell could be filled.
+        SecretsUnavailable = "secrets_unavailable",
         /// Too many calls at once.
         Overloaded = "overloaded",
         /// The client went away.

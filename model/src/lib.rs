@@ -33,5 +33,5 @@ pub use operation::{Action, Invoke, Manage, Operation, Resource};
 pub use random::{OsRandom, Random};
 pub use reading::{CursorError, LogCursor, LogRange, UsageCursor, UsageRange};
 pub use route::RouteSpec;
-pub use secret::{Env, SealedEnv, SealedValue, SecretValue};
+pub use secret::{Env, SealedEnv, SealedValue, SecretValue, WrappedDataKey};
 pub use tenant::TenantSettings;

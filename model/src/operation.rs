@@ -5,15 +5,19 @@
 
 use crate::digest::Digest;
 use crate::egress::EgressCeiling;
-use crate::facts::Level;
 use crate::function::FunctionSettings;
-use crate::id::{FunctionId, KeyId, RouteId, TenantId, VersionId, platform_tenant};
-use crate::limits::FunctionLimits;
+use crate::id::{FunctionId, KeyId, TenantId, platform_tenant};
 use crate::reading::{LogRange, UsageRange};
 use crate::route::RouteSpec;
 use crate::secret::SecretValue;
 use crate::tenant::TenantSettings;
 use std::sync::Arc;
+
+mod invoke;
+mod touched;
+
+pub use invoke::Invoke;
+pub use touched::{Operation, Resource};
 
 macro_rules! actions {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -70,6 +74,20 @@ actions! {
     ListSecrets,
     /// Remove a secret.
     RemoveSecret,
+    /// Replace a secret's value, keeping the earlier ones or taking them out of use.
+    RotateSecret,
+    /// Go back to an earlier value of a secret.
+    RollbackSecret,
+    /// See which values a secret has had, and when; never what they are.
+    ListSecretVersions,
+    /// Replace the key a tenant's secrets are sealed with.
+    RotateTenantKey,
+    /// Destroy all keys of a tenant, and with them everything sealed. On the platform.
+    ShredTenant,
+    /// Replace the root key. On the platform.
+    RotateRootKey,
+    /// See where the root key is and what it wraps. On the platform.
+    ReadRootKey,
     /// Create an API key.
     CreateKey,
     /// See ids and ages of API keys.
@@ -84,116 +102,6 @@ actions! {
     RecycleCells,
     /// Read the node's counters. On the platform.
     ReadMetrics,
-}
-
-/// What an operation touches. Becomes the resource of the policy decision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resource {
-    /// The installation itself.
-    Platform,
-    /// A tenant as a whole.
-    Tenant(TenantId),
-    /// A function of a tenant, with the name policies know it by.
-    Function {
-        /// Which.
-        id: FunctionId,
-        /// Its name.
-        name: Arc<str>,
-    },
-}
-
-impl Resource {
-    /// The id as text; `platform` for the platform.
-    pub fn id(&self) -> &str {
-        match self {
-            Self::Platform => "platform",
-            Self::Tenant(id) => id.as_str(),
-            Self::Function { id, .. } => id.as_str(),
-        }
-    }
-}
-
-/// Something that can be asked for, decided on and recorded.
-pub trait Operation {
-    /// The action.
-    fn action(&self) -> Action;
-    /// The tenant it happens in; the platform's own for what belongs to none.
-    fn tenant(&self) -> TenantId;
-    /// What it touches.
-    fn resource(&self) -> Resource;
-    /// How durably it must be recorded before it takes effect.
-    fn level(&self) -> Level {
-        Level::Strict
-    }
-    /// The route that led to it, where one did.
-    fn route(&self) -> Option<&RouteId> {
-        None
-    }
-    /// Whether callers without a credential may be considered at all.
-    fn public(&self) -> bool {
-        false
-    }
-    /// The version and component digest it would run.
-    fn version(&self) -> Option<(&VersionId, Digest)> {
-        None
-    }
-    /// What a reader of the log should know of a change beyond action and resource. Never a secret.
-    fn detail(&self) -> Option<String> {
-        None
-    }
-}
-
-/// Call a function: resolved by the router to exactly one version. Cheap to clone the ids of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invoke {
-    /// Whose.
-    pub tenant: TenantId,
-    /// Which function.
-    pub function: FunctionId,
-    /// Its name, which policies may speak of.
-    pub function_name: Arc<str>,
-    /// Which version of it.
-    pub version: VersionId,
-    /// Digest of the component.
-    pub component: Digest,
-    /// The route that matched; none for a direct invocation by name.
-    pub route: Option<RouteId>,
-    /// Whether the route was declared public.
-    pub public: bool,
-    /// How durably the call is recorded before it takes effect.
-    pub audit: Level,
-    /// What the call may use, already under every ceiling.
-    pub limits: Arc<FunctionLimits>,
-}
-
-impl Operation for Invoke {
-    fn action(&self) -> Action {
-        Action::Invoke
-    }
-
-    fn tenant(&self) -> TenantId {
-        self.tenant.clone()
-    }
-
-    fn resource(&self) -> Resource {
-        Resource::Function { id: self.function.clone(), name: self.function_name.clone() }
-    }
-
-    fn level(&self) -> Level {
-        self.audit
-    }
-
-    fn route(&self) -> Option<&RouteId> {
-        self.route.as_ref()
-    }
-
-    fn public(&self) -> bool {
-        self.public
-    }
-
-    fn version(&self) -> Option<(&VersionId, Digest)> {
-        Some((&self.version, self.component))
-    }
 }
 
 /// A function as a management operation names it.
@@ -323,6 +231,52 @@ pub enum Manage {
         /// Which.
         name: String,
     },
+    /// Replace the value of a secret that is there.
+    RotateSecret {
+        /// Of which function.
+        function: FunctionRef,
+        /// Which.
+        name: String,
+        /// The new value.
+        value: SecretValue,
+        /// Whether earlier values are destroyed, and never gone back to.
+        revoke_older: bool,
+    },
+    /// Make an earlier value of a secret the current one.
+    RollbackSecret {
+        /// Of which function.
+        function: FunctionRef,
+        /// Which.
+        name: String,
+        /// Which value of it.
+        version: u64,
+    },
+    /// List the values a secret has had.
+    ListSecretVersions {
+        /// Of which function.
+        function: FunctionRef,
+        /// Which.
+        name: String,
+    },
+    /// Replace a tenant's key, and have everything sealed with the old one under the new one.
+    RotateTenantKey {
+        /// Whose.
+        tenant: TenantId,
+    },
+    /// Destroy the keys of a tenant. An operation on the installation.
+    ShredTenant {
+        /// Whose.
+        tenant: TenantId,
+        /// Names of exactly the keys it has, so that the record says what was destroyed.
+        keys: Vec<String>,
+    },
+    /// Have every tenant's key wrapped by a new root key.
+    RotateRootKey {
+        /// Whether the old one is destroyed, where it is a file of this host's.
+        destroy_old: bool,
+    },
+    /// Tell where the root key is.
+    ReadRootKey,
     /// Create an API key that acts as a service account.
     CreateKey {
         /// Where.
@@ -389,6 +343,13 @@ impl Operation for Manage {
             Self::PutSecret { .. } => Action::PutSecret,
             Self::ListSecrets { .. } => Action::ListSecrets,
             Self::RemoveSecret { .. } => Action::RemoveSecret,
+            Self::RotateSecret { .. } => Action::RotateSecret,
+            Self::RollbackSecret { .. } => Action::RollbackSecret,
+            Self::ListSecretVersions { .. } => Action::ListSecretVersions,
+            Self::RotateTenantKey { .. } => Action::RotateTenantKey,
+            Self::ShredTenant { .. } => Action::ShredTenant,
+            Self::RotateRootKey { .. } => Action::RotateRootKey,
+            Self::ReadRootKey => Action::ReadRootKey,
             Self::CreateKey { .. } => Action::CreateKey,
             Self::ListKeys { .. } => Action::ListKeys,
             Self::RevokeKey { .. } => Action::RevokeKey,
@@ -401,9 +362,13 @@ impl Operation for Manage {
 
     fn tenant(&self) -> TenantId {
         match self {
-            Self::CreateTenant { .. } | Self::PutTenantSettings { .. } | Self::ListTenants | Self::ReadMetrics => {
-                platform_tenant()
-            }
+            Self::CreateTenant { .. }
+            | Self::PutTenantSettings { .. }
+            | Self::ListTenants
+            | Self::ShredTenant { .. }
+            | Self::RotateRootKey { .. }
+            | Self::ReadRootKey
+            | Self::ReadMetrics => platform_tenant(),
             Self::ReadTenant { tenant }
             | Self::ReadUsage { tenant, .. }
             | Self::PutMember { tenant, .. }
@@ -413,6 +378,7 @@ impl Operation for Manage {
             | Self::RemovePolicy { tenant, .. }
             | Self::CreateKey { tenant, .. }
             | Self::ListKeys { tenant }
+            | Self::RotateTenantKey { tenant }
             | Self::ListCells { tenant, .. }
             | Self::RecycleCells { tenant, .. } => tenant.clone(),
             Self::RevokeKey { key } => key.tenant(),
@@ -423,15 +389,22 @@ impl Operation for Manage {
             | Self::PutSecret { function, .. }
             | Self::ListSecrets { function }
             | Self::RemoveSecret { function, .. }
+            | Self::RotateSecret { function, .. }
+            | Self::RollbackSecret { function, .. }
+            | Self::ListSecretVersions { function, .. }
             | Self::ReadLogs { function, .. } => function.id.tenant(),
         }
     }
 
     fn resource(&self) -> Resource {
         match self {
-            Self::CreateTenant { .. } | Self::PutTenantSettings { .. } | Self::ListTenants | Self::ReadMetrics => {
-                Resource::Platform
-            }
+            Self::CreateTenant { .. }
+            | Self::PutTenantSettings { .. }
+            | Self::ListTenants
+            | Self::ShredTenant { .. }
+            | Self::RotateRootKey { .. }
+            | Self::ReadRootKey
+            | Self::ReadMetrics => Resource::Platform,
             Self::PutFunction { function, .. }
             | Self::PublishVersion { function, .. }
             | Self::PruneVersions { function, .. }
@@ -439,6 +412,9 @@ impl Operation for Manage {
             | Self::PutSecret { function, .. }
             | Self::ListSecrets { function }
             | Self::RemoveSecret { function, .. }
+            | Self::RotateSecret { function, .. }
+            | Self::RollbackSecret { function, .. }
+            | Self::ListSecretVersions { function, .. }
             | Self::ReadLogs { function, .. } => {
                 Resource::Function { id: function.id.clone(), name: function.name.clone() }
             }
@@ -467,7 +443,12 @@ impl Operation for Manage {
             Self::PutPolicy { name, .. }
             | Self::RemovePolicy { name, .. }
             | Self::PutSecret { name, .. }
-            | Self::RemoveSecret { name, .. } => Some(format!("name={name}")),
+            | Self::RemoveSecret { name, .. }
+            | Self::ListSecretVersions { name, .. } => Some(format!("name={name}")),
+            Self::RotateSecret { name, revoke_older, .. } => Some(format!("name={name} revoke_older={revoke_older}")),
+            Self::RollbackSecret { name, version, .. } => Some(format!("name={name} version={version}")),
+            Self::ShredTenant { tenant, keys } => Some(format!("tenant={tenant} destroys={}", keys.join(","))),
+            Self::RotateRootKey { destroy_old } => Some(format!("destroy_old={destroy_old}")),
             Self::CreateKey { account, roles, ttl_seconds, .. } => {
                 Some(format!("account={account} roles={} ttl_seconds={ttl_seconds}", roles.join(",")))
             }
@@ -477,6 +458,8 @@ impl Operation for Manage {
             }
             Self::ListTenants
             | Self::ReadMetrics
+            | Self::ReadRootKey
+            | Self::RotateTenantKey { .. }
             | Self::ReadTenant { .. }
             | Self::ReadUsage { .. }
             | Self::PutFunction { .. }

@@ -22,13 +22,26 @@ impl SecretValue {
     }
 }
 
+/// The key of one sealed value, sealed itself with a tenant's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrappedDataKey {
+    /// Random per wrapping.
+    pub salt: [u8; 32],
+    /// Commits to the key it is sealed with.
+    pub commitment: [u8; 32],
+    /// Ciphertext and tag.
+    pub ciphertext: Vec<u8>,
+}
+
 /// One secret as it is stored: AES-256-GCM ciphertext with tag, bound to its owner by authenticated data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedValue {
-    /// Format of the envelope; 1 is the only one so far.
+    /// Format of the envelope: 1, or 2 with a data key of its own.
     pub format: u8,
-    /// Number of the tenant key that sealed it.
+    /// Number of the tenant key that sealed it: the value in format 1, its data key in format 2.
     pub key_version: u32,
+    /// The key the value is sealed with; none in format 1, which has none of its own.
+    pub data_key: Option<WrappedDataKey>,
     /// Random per message; the value's key is derived from it, so nonces cannot repeat under one key.
     pub salt: [u8; 32],
     /// Commits to the key: AES-GCM alone is not key-committing.

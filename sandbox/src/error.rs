@@ -116,6 +116,9 @@ pub enum SandboxError {
     /// The environment of a function could not be unsealed.
     #[error("the function's environment could not be unsealed")]
     Unseal(#[source] BoxError),
+    /// What opens environments and credentials cannot be had at the moment. It may come back.
+    #[error("the function's secrets cannot be opened at the moment")]
+    Secrets(#[source] BoxError),
     /// The way out of a function could not be opened.
     #[error("the function's egress could not be set up")]
     Outlet(#[source] BoxError),
@@ -135,7 +138,20 @@ pub enum SandboxError {
     Closing,
 }
 
+/// Says of an error that what opens secrets is out of reach, which may pass. For who opens them.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct SecretsUnavailable(pub BoxError);
+
 impl SandboxError {
+    /// What could not be opened: for now, or at all.
+    pub(crate) fn opening(error: BoxError, otherwise: fn(BoxError) -> Self) -> Self {
+        match error.downcast::<SecretsUnavailable>() {
+            Ok(unavailable) => Self::Secrets(unavailable.0),
+            Err(error) => otherwise(error),
+        }
+    }
+
     pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { action, path, source }

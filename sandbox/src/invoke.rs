@@ -21,7 +21,7 @@ use crate::cells::{Pool, Refusal, Want};
 use crate::channel::{Handle, NotOpened, Ticket};
 use crate::client::Client;
 use crate::config::{Deployment, InboundBody};
-use crate::error::InboundError;
+use crate::error::{InboundError, SandboxError};
 use crate::outcome::{Answer, AnswerBody, Failure, Ran};
 use crate::pump::Pump;
 
@@ -105,7 +105,10 @@ fn refused(refusal: &Refusal) -> Failure {
         Refusal::Overloaded => Ending::Overloaded,
         Refusal::Unavailable { error, .. } => {
             tracing::debug!(%error, "a call got no cell");
-            Ending::Unavailable
+            match &**error {
+                SandboxError::Secrets(_) => Ending::SecretsUnavailable,
+                _ => Ending::Unavailable,
+            }
         }
         Refusal::Closing => Ending::Unavailable,
     };

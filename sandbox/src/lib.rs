@@ -30,7 +30,7 @@ pub use cgroup::cgroups;
 pub use client::{Attended, Client, attended};
 pub use config::{Deployment, InboundBody, SandboxConfig, Unseal};
 pub use egress::{Attempt, EgressError, IncomingBody, OpenOutlet, Outgoing, OutgoingBody, Outlet, Patience, Sent};
-pub use error::{BoxError, InboundError, SandboxError};
+pub use error::{BoxError, InboundError, SandboxError, SecretsUnavailable};
 pub use library::{Hold, Prepared};
 pub use logs::LogPage;
 pub use node::Sandbox;

@@ -129,6 +129,16 @@ impl World {
             "PutSecret" => Manage::PutSecret { function, name: text(), value: SecretValue::new(vec![1]) },
             "ListSecrets" => Manage::ListSecrets { function },
             "RemoveSecret" => Manage::RemoveSecret { function, name: text() },
+            "RotateSecret" => {
+                let value = SecretValue::new(vec![1]);
+                Manage::RotateSecret { function, name: text(), value, revoke_older: false }
+            }
+            "RollbackSecret" => Manage::RollbackSecret { function, name: text(), version: 1 },
+            "ListSecretVersions" => Manage::ListSecretVersions { function, name: text() },
+            "RotateTenantKey" => Manage::RotateTenantKey { tenant },
+            "ShredTenant" => Manage::ShredTenant { tenant, keys: vec![] },
+            "RotateRootKey" => Manage::RotateRootKey { destroy_old: false },
+            "ReadRootKey" => Manage::ReadRootKey,
             "CreateKey" => Manage::CreateKey { tenant, account: text(), roles: vec![], ttl_seconds: 1 },
             "ListKeys" => Manage::ListKeys { tenant },
             "RevokeKey" => Manage::RevokeKey { key: KeyId::mint(&tenant, &self.random) },

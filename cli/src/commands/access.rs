@@ -51,6 +51,19 @@ enum Tenant {
         /// Its name
         name: String,
     },
+    /// Give a tenant a new key, and seal the keys of all its values with that; goes on with one that was cut off
+    RotateKey {
+        /// Its name
+        name: String,
+    },
+    /// Destroy a tenant's keys, and with them all its secrets, for good; nobody of it is let in any more
+    Shred {
+        /// Its name
+        name: String,
+        /// Its name once more
+        #[arg(long, value_name = "NAME")]
+        confirm: String,
+    },
 }
 
 /// Arguments of `cofferdam member`.
@@ -133,11 +146,38 @@ pub(crate) fn tenant(args: &TenantArgs, context: &Context) -> Result<(), Failure
             let set = remote.call(Method::PUT, &path, Some(&json!(settings)))?;
             context.output.result(&set, || vec![format!("set what {name} may use; its cells are replaced")])
         }
+        Tenant::RotateKey { name } => {
+            let turned = remote.call(Method::POST, &format!("{}/key/rotate", tenant_path(name)), None)?;
+            context.output.result(&turned, || {
+                let (keys, rewrapped) = (listed(&turned, "keys"), text(&turned, "rewrapped"));
+                vec![format!(
+                    "{name} has key {keys}; {rewrapped} values are under it, {} is gone",
+                    listed(&turned, "destroyed")
+                )]
+            })
+        }
+        Tenant::Shred { name, confirm } => {
+            let body = json!({ "confirm": confirm });
+            let gone = remote.call(Method::POST, &format!("{}/shred", tenant_path(name)), Some(&body))?;
+            context.output.result(&gone, || {
+                vec![
+                    format!("{name} is shut; destroyed: {}", listed(&gone, "destroyed")),
+                    "old copies of the state open for as long as the root key of their time exists: see \
+                     `cofferdam vault rotate-root --destroy-old`"
+                        .to_owned(),
+                ]
+            })
+        }
         Tenant::Show { name } => {
             let shown = remote.call(Method::GET, &tenant_path(name), None)?;
             context.output.result(&shown, || show(&shown))
         }
     }
+}
+
+fn listed(answer: &Value, name: &str) -> String {
+    let texts: Vec<_> = items(answer, name).iter().filter_map(Value::as_str).collect();
+    if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
 }
 
 /// What an operator sets about a tenant, from a file.

@@ -4,18 +4,21 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::Args;
 use cofferdam_audit::Signer;
 use cofferdam_control::ControlConfig;
 use cofferdam_gateway::certificate;
 use cofferdam_gateway::config::ServerConfig;
+use cofferdam_gateway::root::RootKeyConfig;
 use cofferdam_jail::{HostCheck, Report, State, probe};
-use cofferdam_model::Isolation;
+use cofferdam_model::{Clock, Isolation, OsRandom, Random, SystemClock};
 use serde_json::{Value, json};
 
 use super::Context;
 use crate::failure::{Failure, Kind, chain};
+use crate::keys::{self, Pages};
 use crate::layout::Layout;
 use crate::output::table;
 
@@ -44,6 +47,7 @@ pub(crate) fn run(args: &DoctorArgs, context: &Context) -> Result<(), Failure> {
     let most = if groups.good == Some(true) { Isolation::Full } else { Isolation::Reduced };
     let reached = report.isolation().at_most(most);
     report.host.push(groups);
+    report.host.push(key_memory());
     let mut checks = binaries();
     checks.extend(directory(&context.layout));
     let configured = || config.map_or(Isolation::Reduced, |config| config.isolation.required);
@@ -74,6 +78,16 @@ fn cgroups(given: Option<&Path>) -> HostCheck {
     HostCheck { name: "cgroup", good: Some(good), found, remedy }
 }
 
+/// Whether keys are kept out of swap and core dumps, by the very pages a node keeps them in.
+fn key_memory() -> HostCheck {
+    let (good, found) = match Pages::new().state() {
+        Ok(()) => (true, "locked, and kept out of core dumps".to_owned()),
+        Err(reason) => (false, reason),
+    };
+    let remedy = (!good).then_some("raise the limit on locked memory: LimitMEMLOCK=1M, or ulimit -l 1024");
+    HostCheck { name: "key_memory", good: Some(good), found, remedy }
+}
+
 fn isolation(text: &str) -> Result<Isolation, String> {
     let found = Isolation::ALL.iter().copied().find(|level| level.as_str() == text);
     found.ok_or_else(|| "one of full, reduced, minimal".to_owned())
@@ -99,13 +113,14 @@ fn directory(layout: &Layout) -> Vec<Check> {
     }
     let control = ControlConfig::in_dir(layout.data());
     let mut checks = vec![private("data directory", layout.data())];
-    let keys = [&control.root_key, &control.pepper, &layout.artifact_key()].map(|path| {
+    let config = ServerConfig::load(&layout.config());
+    let keys = [&control.pepper, &layout.artifact_key()].map(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         outcome(name, cofferdam_control::load_key(path).map(|_| "32 bytes, its owner's alone".to_owned()))
     });
     checks.extend(keys);
+    checks.push(root_key(layout, config.as_ref().map(|config| config.root_key.clone()).unwrap_or_default()));
     checks.push(outcome("audit.key".into(), Signer::load(&layout.audit_key()).map(|signer| signer.verifier_key())));
-    let config = ServerConfig::load(&layout.config());
     let tls = config.as_ref().ok().and_then(|config| config.tls.clone());
     checks.push(outcome("cofferdam.toml".into(), config.map(|config| format!("origin {}", config.origin))));
     let (chain, key) = match tls {
@@ -115,6 +130,23 @@ fn directory(layout: &Layout) -> Vec<Check> {
     let served = certificate::load(&chain, &key).map(|_| chain.display().to_string());
     checks.push(outcome("certificate".into(), served));
     checks
+}
+
+/// Whether the root key is where the configuration says, and can be used now.
+fn root_key(layout: &Layout, config: RootKeyConfig) -> Check {
+    let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock::default()), Arc::new(OsRandom));
+    let opened = keys::vault(&config, layout.data(), Arc::new(Pages::new()), &clock, &random);
+    let looked = opened.map_err(|failure| failure.message().to_owned()).and_then(|vault| {
+        let known = vault.root().describe();
+        vault.check().map(|()| known).map_err(|error| chain(&error))
+    });
+    let (good, found) = match looked {
+        Ok(found) => (true, found),
+        Err(reason) => (false, reason),
+    };
+    let remedy =
+        (!good).then(|| "make it reachable, or correct `[root_key]`: until then no secret can be opened".to_owned());
+    Check { name: "root key".into(), good, found, remedy }
 }
 
 fn outcome(name: String, looked: Result<String, impl std::error::Error>) -> Check {

@@ -2,17 +2,25 @@
 //!
 //! Owns what is in it. Must never overwrite a file, and never print a key: the operator's is left in a file of its own.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use clap::Args;
 use cofferdam_audit::Signer;
 use cofferdam_control::issuer::{self, DevelopmentIssuer};
 use cofferdam_control::{Control, ControlConfig, create_private, fresh_key, private_dir};
 use cofferdam_gateway::certificate;
-use cofferdam_model::{Clock, Random};
+use cofferdam_gateway::config::ServerConfig;
+use cofferdam_gateway::error::GatewayError;
+use cofferdam_gateway::root::RootKeyConfig;
+use cofferdam_model::{Clock, OsRandom, Random, SystemClock};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind, Place};
+use crate::keys::{self, Pages};
+use crate::layout::Layout;
 
 /// Arguments of `cofferdam init`.
 #[derive(Debug, Args)]
@@ -20,6 +28,9 @@ pub(crate) struct InitArgs {
     /// Name of the log, a host and a name; it is in every checkpoint and never changes
     #[arg(long, default_value = "cofferdam.local/node-1")]
     origin: String,
+    /// TOML file with a table `[root_key]`: the root key is kept there instead of in a file of the directory
+    #[arg(long, value_name = "FILE")]
+    root_key: Option<PathBuf>,
     /// A further host name for the self-signed certificate, besides localhost; may be repeated
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
@@ -29,7 +40,17 @@ pub(crate) struct InitArgs {
 pub(crate) fn run(args: &InitArgs, context: &Context, clock: &dyn Clock, random: &dyn Random) -> Result<(), Failure> {
     let layout = &context.layout;
     check_origin(&args.origin)?;
-    let operator = Control::init(&ControlConfig::in_dir(layout.data()), clock, random)?;
+    let chosen = args.root_key.as_deref().map(|file| chosen(file, layout)).transpose()?;
+    let state = ControlConfig::in_dir(layout.data());
+    let operator = match &chosen {
+        None => Control::init(&state, clock, random)?,
+        Some((_, root_key)) => {
+            let (real, fresh): (Arc<dyn Clock>, Arc<dyn Random>) =
+                (Arc::new(SystemClock::default()), Arc::new(OsRandom));
+            let vault = keys::vault(root_key, layout.data(), Arc::new(Pages::new()), &real, &fresh)?;
+            Control::init_with(&state, &vault, clock, random)?
+        }
+    };
     let key = Zeroizing::new(format!("{}\n", operator.text.expose()));
     create_private(&layout.operator_key(), key.as_bytes())?;
     create_private(&layout.artifact_key(), fresh_key(random).as_slice())?;
@@ -40,7 +61,8 @@ pub(crate) fn run(args: &InitArgs, context: &Context, clock: &dyn Clock, random:
     }
     certificate::create(&layout.certificate(), &layout.certificate_key(), &args.hosts, clock)?;
     // Last: a directory without it was not made to the end, and is not served from.
-    create_private(&layout.config(), config(&args.origin).as_bytes())?;
+    let root_key = chosen.map(|(text, _)| text).unwrap_or_default();
+    create_private(&layout.config(), format!("{}{root_key}", config(&args.origin)).as_bytes())?;
 
     let (data, file) = (layout.data().display(), layout.operator_key());
     let (file, public) = (file.display(), signer.verifier_key());
@@ -58,6 +80,22 @@ pub(crate) fn run(args: &InitArgs, context: &Context, clock: &dyn Clock, random:
             format!("next            cofferdam serve --data {data}"),
         ]
     })
+}
+
+/// Where the root key is to be: the text for the configuration, and what it says there. Paths in it are as in the
+/// configuration: those that are relative are below the new directory.
+fn chosen(file: &Path, layout: &Layout) -> Result<(String, RootKeyConfig), Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| Failure::file("read", file, &error))?;
+    let whole = format!("origin = \"init.invalid/check\"\n{text}");
+    match ServerConfig::parse(&whole, &layout.config()) {
+        Ok(config) => Ok((format!("\n{text}\n"), config.root_key)),
+        // The line before the text is ours.
+        Err(GatewayError::Config { line, column, message, remedy, .. }) => {
+            let place = Place { file: file.to_owned(), line: line.saturating_sub(1), column };
+            Err(Failure::new(Kind::Invalid, message).hint(remedy).at(place))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The same that the configuration and the log's key demand, asked before anything is made.
@@ -99,16 +137,14 @@ fn config(origin: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::Layout;
     use crate::output::Output;
-    use cofferdam_gateway::config::ServerConfig;
     use cofferdam_model::UnixNanos;
     use cofferdam_model::clock::ManualClock;
     use cofferdam_model::random::SeededRandom;
     use std::os::unix::fs::PermissionsExt;
 
     fn args(origin: &str) -> InitArgs {
-        InitArgs { origin: origin.into(), hosts: vec!["node.example".into()] }
+        InitArgs { origin: origin.into(), hosts: vec!["node.example".into()], root_key: None }
     }
 
     #[test]
@@ -140,6 +176,30 @@ mod tests {
         let wanted = issuer::config(std::path::Path::new("/d"));
         let [declared] = parsed.issuers.as_slice() else { panic!("one issuer") };
         assert_eq!(serde_json::to_value(declared).unwrap(), serde_json::to_value(&wanted).unwrap());
+    }
+
+    #[test]
+    fn root_key_can_be_chosen_and_what_is_wrong_with_it_is_told_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::at(&dir.path().join("data"));
+        let context = Context { layout: layout.clone(), output: Output { json: true } };
+        let clock = ManualClock::at(UnixNanos::from_seconds(1_795_171_080));
+        let elsewhere = dir.path().join("root");
+        create_private(&elsewhere, &[7; 32]).unwrap();
+        let file = dir.path().join("root-key.toml");
+        let with = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            run(&InitArgs { root_key: Some(file.clone()), ..args("a.example/one") }, &context, &clock, &OsRandom)
+        };
+        for bad in ["[root_key]\nprovider = { cloud = {} }", "[root_key]\nkeep_seconds = 0"] {
+            let refused = with(bad).unwrap_err();
+            assert_eq!((refused.exit_code(), refused.json()["line"].as_u64()), (3, Some(2)), "{}", refused.text());
+        }
+        assert!(!layout.data().exists(), "nothing is made before");
+        with(&format!("[root_key.provider.file]\npath = {elsewhere:?}\n")).unwrap();
+        assert!(!layout.data().join("root.key").exists());
+        let config = ServerConfig::load(&layout.config()).unwrap();
+        assert!(matches!(config.root_key.provider, cofferdam_gateway::root::Provider::File(_)));
     }
 
     #[test]

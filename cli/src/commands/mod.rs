@@ -13,6 +13,7 @@ pub(crate) mod key;
 pub(crate) mod secret;
 pub(crate) mod token;
 pub(crate) mod usage;
+pub(crate) mod vault;
 
 use std::io::Read;
 use std::path::Path;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::access::rows;
 use super::{Context, FunctionName, input};
@@ -44,6 +44,39 @@ enum Secret {
         #[arg(long)]
         exact: bool,
     },
+    /// Replace the value of a secret that is set; earlier values are kept to go back to, unless they are revoked
+    Rotate {
+        /// Function, as tenant/function
+        function: FunctionName,
+        /// Name of the secret
+        name: String,
+        /// File with the new value [default: standard input]
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Keep a newline at the end
+        #[arg(long)]
+        exact: bool,
+        /// Destroy all earlier values, and never go back to one: for when one leaked
+        #[arg(long)]
+        revoke_older: bool,
+    },
+    /// List the values a secret has had: their numbers and ages
+    Versions {
+        /// Function, as tenant/function
+        function: FunctionName,
+        /// Name of the secret
+        name: String,
+    },
+    /// Go back to an earlier value of a secret
+    Rollback {
+        /// Function, as tenant/function
+        function: FunctionName,
+        /// Name of the secret
+        name: String,
+        /// Its number, as `secret versions` shows it
+        #[arg(long)]
+        version: u64,
+    },
     /// List names and ages of a function's secrets
     List {
         /// Function, as tenant/function
@@ -63,15 +96,8 @@ pub(crate) fn run(args: &SecretArgs, context: &Context) -> Result<(), Failure> {
     let path = |function: &FunctionName, name: &str| format!("{}/secrets/{}", function.path(), segment(name));
     match &args.what {
         Secret::Set { function, name, file, exact } => {
-            if file.is_none() && std::io::stdin().is_terminal() {
-                let failure = Failure::usage("a secret is not typed where it can be seen");
-                return Err(failure.hint("pipe it in, or name a file with --file"));
-            }
-            let bytes = input(file.as_deref(), SECRET_BYTES)?;
-            let value = if *exact { bytes.as_slice() } else { without_newline(&bytes) };
+            let body = value(file.as_ref(), *exact)?;
             let remote = args.remote.open(&context.layout)?;
-            // The client needs bytes of its own; they live until the request is sent.
-            let body = Bytes::copy_from_slice(value);
             let set = remote.upload(Method::PUT, &path(function, name), "application/octet-stream", body)?;
             if set.get("declared") == Some(&Value::Bool(false)) {
                 let told =
@@ -79,6 +105,27 @@ pub(crate) fn run(args: &SecretArgs, context: &Context) -> Result<(), Failure> {
                 context.output.note(&told);
             }
             context.output.result(&set, || vec![format!("{name} is set, version {}", text(&set, "version"))])
+        }
+        Secret::Rotate { function, name, file, exact, revoke_older } => {
+            let body = value(file.as_ref(), *exact)?;
+            let remote = args.remote.open(&context.layout)?;
+            let path = format!("{}/rotate?revoke_older={revoke_older}", path(function, name));
+            let set = remote.upload(Method::POST, &path, "application/octet-stream", body)?;
+            let revoked = if *revoke_older { ", every earlier value is gone" } else { "" };
+            context.output.result(&set, || vec![format!("{name} is version {}{revoked}", text(&set, "version"))])
+        }
+        Secret::Versions { function, name } => {
+            let remote = args.remote.open(&context.layout)?;
+            let listed = remote.call(Method::GET, &format!("{}/versions", path(function, name)), None)?;
+            context.output.result(&listed, || {
+                rows(&["version", "updated", "current", "tenant_key", "format"], items(&listed, "versions"))
+            })
+        }
+        Secret::Rollback { function, name, version } => {
+            let remote = args.remote.open(&context.layout)?;
+            let body = json!({ "version": version });
+            let set = remote.call(Method::POST, &format!("{}/rollback", path(function, name)), Some(&body))?;
+            context.output.result(&set, || vec![format!("{name} is version {version} again")])
         }
         Secret::List { function } => {
             let remote = args.remote.open(&context.layout)?;
@@ -93,6 +140,17 @@ pub(crate) fn run(args: &SecretArgs, context: &Context) -> Result<(), Failure> {
             context.output.result(&removed, || vec![format!("{name} is gone")])
         }
     }
+}
+
+/// A value, from a file or from standard input.
+fn value(file: Option<&PathBuf>, exact: bool) -> Result<Bytes, Failure> {
+    if file.is_none() && std::io::stdin().is_terminal() {
+        let failure = Failure::usage("a secret is not typed where it can be seen");
+        return Err(failure.hint("pipe it in, or name a file with --file"));
+    }
+    let bytes = input(file.map(PathBuf::as_path), SECRET_BYTES)?;
+    // The client needs bytes of its own; they live until the request is sent, and are wiped when they are freed.
+    Ok(Bytes::copy_from_slice(if exact { bytes.as_slice() } else { without_newline(&bytes) }))
 }
 
 /// What an editor or `echo` puts at the end of a file is seldom meant.

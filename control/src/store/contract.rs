@@ -1,10 +1,11 @@
 //! What every store must do, whatever is behind it. Written against the trait; each store runs all of it.
 
 use cofferdam_model::random::SeededRandom;
-use cofferdam_model::{Digest, Random, RouteSpec, SealedValue, UsageCursor};
+use cofferdam_model::{Digest, Random, RouteSpec, SealedValue, UsageCursor, WrappedDataKey};
 
 use super::*;
 use crate::store::SqliteStore;
+use crate::vault::{Place, Wrapped};
 
 /// A place where a store is kept, to be opened again and again.
 trait Fixture {
@@ -48,6 +49,9 @@ contract! {
     secret_and_version_need_their_function,
     routes_of_one_app_are_replaced_and_others_kept,
     key_is_revoked_once,
+    earlier_values_are_kept_apart_and_go_with_their_secret,
+    what_is_sealed_with_an_older_key_is_found_wherever_it_is,
+    keys_of_a_tenant_are_replaced_and_forgotten,
     two_openings_do_not_lose_a_change,
     usage_adds_up_and_stays_with_its_mark,
     usage_that_does_not_fit_stays_at_the_most,
@@ -64,7 +68,7 @@ struct World {
 fn sealed(random: &dyn Random) -> SealedValue {
     let mut salt = [0; 32];
     random.fill(&mut salt);
-    SealedValue { format: 1, key_version: 1, salt, commitment: [3; 32], ciphertext: vec![9; 40] }
+    SealedValue { format: 1, key_version: 1, data_key: None, salt, commitment: [3; 32], ciphertext: vec![9; 40] }
 }
 
 fn spec(host: &str) -> RouteSpec {
@@ -91,7 +95,12 @@ impl World {
     }
 
     fn key(&self) -> WrappedKey {
-        WrappedKey { version: 1, sealed: sealed(&self.random) }
+        self.key_numbered(1)
+    }
+
+    fn key_numbered(&self, version: u32) -> WrappedKey {
+        let wrapped = Wrapped { root: "local:test".into(), bytes: sealed(&self.random).salt.to_vec() };
+        WrappedKey { version, id: Some([7; 32]), wrapped }
     }
 
     fn version(&self, published: u64) -> VersionRow {
@@ -107,7 +116,14 @@ impl World {
 
     fn secret(&self) -> SecretRow {
         let sealed = sealed(&self.random);
-        SecretRow { function: self.function.id.clone(), name: "S".into(), version: 4, sealed, updated: UnixNanos(8) }
+        SecretRow {
+            function: self.function.id.clone(),
+            name: "S".into(),
+            version: 4,
+            sealed,
+            updated: UnixNanos(8),
+            epoch: 3,
+        }
     }
 
     fn route(&self, app: &str, host: &str) -> RouteRow {
@@ -257,6 +273,76 @@ fn key_is_revoked_once(fixture: &impl Fixture) {
     assert_eq!(world.state(&mut store).unwrap().api_keys[0].revoked, Some(UnixNanos(5)));
     assert!(run(&mut store, |tx| tx.remove_api_key(&id)).unwrap());
     assert!(world.state(&mut store).unwrap().api_keys.is_empty());
+}
+
+fn earlier_values_are_kept_apart_and_go_with_their_secret(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let mut store = fixture.open();
+    let current = world.fill(&mut store).secrets[0].clone();
+    let earlier: Vec<_> = (1..4).map(|version| SecretRow { version, ..current.clone() }).collect();
+    run(&mut store, |tx| earlier.iter().try_for_each(|row| tx.keep_secret(row))).unwrap();
+    let (id, name) = (world.function.id.clone(), current.name.as_str());
+    let versions = |store: &mut dyn Store| {
+        let rows = run(store, |tx| tx.secret_history(&id, name)).unwrap();
+        rows.iter().map(|row| row.version).collect::<Vec<_>>()
+    };
+    assert_eq!(versions(&mut store), [3, 2, 1], "newest first");
+    assert_eq!(world.state(&mut store).unwrap().secrets.as_slice(), std::slice::from_ref(&current));
+    assert!(run(&mut store, |tx| tx.forget_secret(&id, name, 2)).unwrap());
+    assert!(!run(&mut store, |tx| tx.forget_secret(&id, name, 2)).unwrap());
+    assert_eq!(run(&mut store, |tx| tx.forget_secrets(&id, name, 3)).unwrap(), 1);
+    assert_eq!(versions(&mut store), [3]);
+    assert!(run(&mut store, |tx| tx.remove_secret(&id, name)).unwrap());
+    run(&mut store, |tx| tx.put_secret(&current)).unwrap();
+    assert_eq!(versions(&mut store), [0u64; 0], "a secret set anew has no past");
+}
+
+fn what_is_sealed_with_an_older_key_is_found_wherever_it_is(fixture: &impl Fixture) {
+    let (mut world, mut other) = (World::new(1), World::new(2));
+    let mut store = fixture.open();
+    let current = world.fill(&mut store).secrets[0].clone();
+    other.fill(&mut store);
+    let newer = SealedValue {
+        format: 2,
+        key_version: 2,
+        data_key: Some(WrappedDataKey { salt: [1; 32], commitment: [2; 32], ciphertext: vec![3; 48] }),
+        ..current.sealed.clone()
+    };
+    let earlier = SecretRow { version: 2, sealed: newer.clone(), ..current.clone() };
+    run(&mut store, |tx| tx.keep_secret(&earlier)).unwrap();
+    let tenant = world.tenant.id.clone();
+    let found = |store: &mut dyn Store, key| {
+        let rows = run(store, |tx| tx.sealed_otherwise(&tenant, key, 10)).unwrap();
+        let mut found: Vec<_> = rows.iter().map(|row| row.version).collect();
+        found.sort_unstable();
+        found
+    };
+    // The first format is never as it should be.
+    assert_eq!((found(&mut store, 2), found(&mut store, 1)), (vec![4], vec![2, 4]));
+    let owner = world.function.id.as_str().to_owned();
+    let row = SealedRow { kind: Place::SECRET, owner, name: "S".into(), version: 4, sealed: newer.clone() };
+    run(&mut store, |tx| tx.put_sealed(&row)).unwrap();
+    assert_eq!(found(&mut store, 2), [0u64; 0]);
+    assert_eq!(world.state(&mut store).unwrap().secrets[0].sealed, newer);
+    assert_eq!(run(&mut store, |tx| tx.sealed_otherwise(&tenant, 1, 1)).unwrap().len(), 1, "no more than asked for");
+}
+
+fn keys_of_a_tenant_are_replaced_and_forgotten(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let mut store = fixture.open();
+    let first = world.fill(&mut store).keys[0].clone();
+    let (tenant, second) = (world.tenant.id.clone(), world.key_numbered(2));
+    run(&mut store, |tx| tx.put_tenant_key(&tenant, &second)).unwrap();
+    assert_eq!(run(&mut store, |tx| tx.tenant_keys(&tenant)).unwrap(), [first, second]);
+    let again = world.key_numbered(1);
+    run(&mut store, |tx| tx.put_tenant_key(&tenant, &again)).unwrap();
+    assert_eq!(world.state(&mut store).unwrap().keys[0], again);
+    for there in [true, false] {
+        assert_eq!(run(&mut store, |tx| tx.remove_tenant_key(&tenant, 1)).unwrap(), there);
+    }
+    run(&mut store, |tx| tx.set_tenant_active(&tenant, false)).unwrap();
+    store.scrub().unwrap();
+    assert!(!world.state(&mut fixture.open()).unwrap().tenant.active);
 }
 
 fn two_openings_do_not_lose_a_change(fixture: &impl Fixture) {

@@ -107,6 +107,15 @@ const STEPS: &[&str] = &[
     "
     ALTER TABLE tenants ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
 ",
+    "
+    ALTER TABLE secrets ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+
+    CREATE TABLE secret_history (
+        function TEXT NOT NULL REFERENCES functions (id) ON DELETE CASCADE,
+        name TEXT NOT NULL, version INTEGER NOT NULL, sealed BLOB NOT NULL, updated INTEGER NOT NULL,
+        PRIMARY KEY (function, name, version)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Runs the steps that are missing, all or none.

@@ -107,6 +107,23 @@ pub struct SecretRow {
     pub sealed: SealedValue,
     /// When it was set.
     pub updated: UnixNanos,
+    /// The first version that may still be gone back to.
+    pub epoch: u64,
+}
+
+/// A sealed value of whatever kind, with what makes up its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedRow {
+    /// What kind of value.
+    pub kind: &'static str,
+    /// Id of what has it.
+    pub owner: String,
+    /// Under which name.
+    pub name: String,
+    /// How-manieth value of that name.
+    pub version: u64,
+    /// The value.
+    pub sealed: SealedValue,
 }
 
 /// An API key. Its text is not here: only a MAC by which it is recognised.
@@ -222,6 +239,24 @@ pub trait Transaction {
     fn insert_tenant(&mut self, tenant: &TenantRow, key: &WrappedKey) -> Result<(), ControlError>;
     /// Replaces what an operator has set about a tenant, which exists.
     fn put_tenant_settings(&mut self, tenant: &TenantId, settings: &TenantSettings) -> Result<(), ControlError>;
+    /// Lets a tenant's own in, or nobody of it.
+    fn set_tenant_active(&mut self, tenant: &TenantId, active: bool) -> Result<(), ControlError>;
+    /// Adds a key of a tenant, or puts it in the place of the one with its number.
+    fn put_tenant_key(&mut self, tenant: &TenantId, key: &WrappedKey) -> Result<(), ControlError>;
+    /// A tenant's keys, in order of number.
+    fn tenant_keys(&mut self, tenant: &TenantId) -> Result<Vec<WrappedKey>, ControlError>;
+    /// Forgets a key of a tenant for good; says whether it was there.
+    fn remove_tenant_key(&mut self, tenant: &TenantId, version: u32) -> Result<bool, ControlError>;
+    /// Values of a tenant that are sealed with another of its keys than this one, at most `most`. All kinds of them:
+    /// what is not told here is lost when that other key goes.
+    fn sealed_otherwise(
+        &mut self,
+        tenant: &TenantId,
+        key_version: u32,
+        most: usize,
+    ) -> Result<Vec<SealedRow>, ControlError>;
+    /// Puts a sealed value in the place of the one that is there.
+    fn put_sealed(&mut self, row: &SealedRow) -> Result<(), ControlError>;
     /// Gives a subject exactly these roles.
     fn put_member(&mut self, tenant: &TenantId, member: &MemberRow) -> Result<(), ControlError>;
     /// Takes a subject out; says whether it was in.
@@ -246,7 +281,15 @@ pub trait Transaction {
     fn remove_policy(&mut self, tenant: &TenantId, name: &str) -> Result<bool, ControlError>;
     /// Adds a secret or replaces its value. Its function must exist.
     fn put_secret(&mut self, secret: &SecretRow) -> Result<(), ControlError>;
-    /// Removes a secret; says whether it was there.
+    /// Earlier values of a secret, newest first.
+    fn secret_history(&mut self, function: &FunctionId, name: &str) -> Result<Vec<SecretRow>, ControlError>;
+    /// Keeps a value that was the current one.
+    fn keep_secret(&mut self, secret: &SecretRow) -> Result<(), ControlError>;
+    /// Forgets earlier values of a secret before a version; says how many.
+    fn forget_secrets(&mut self, function: &FunctionId, name: &str, before: u64) -> Result<usize, ControlError>;
+    /// Forgets one earlier value of a secret; says whether it was there.
+    fn forget_secret(&mut self, function: &FunctionId, name: &str, version: u64) -> Result<bool, ControlError>;
+    /// Removes a secret with its earlier values; says whether it was there.
     fn remove_secret(&mut self, function: &FunctionId, name: &str) -> Result<bool, ControlError>;
     /// Adds an API key.
     fn insert_api_key(&mut self, key: &ApiKeyRow) -> Result<(), ControlError>;
@@ -280,6 +323,8 @@ pub type Work<'a> = dyn FnMut(&mut dyn Transaction) -> Result<(), ControlError> 
 pub trait Store: Send {
     /// Does `work` in one transaction: all of it is durable when this returns well, none of it otherwise.
     fn transact(&mut self, work: &mut Work<'_>) -> Result<(), ControlError>;
+    /// Takes what was deleted out of everything the database keeps on the side.
+    fn scrub(&mut self) -> Result<(), ControlError>;
 }
 
 /// Does `work` in one transaction and hands its result on.

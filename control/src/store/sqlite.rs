@@ -2,6 +2,7 @@
 //!
 //! Owns the statements. Must never build one from text it was given: values are bound, always.
 
+mod keys;
 mod usage;
 
 use std::path::Path;
@@ -13,11 +14,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    ApiKeyRow, FunctionRow, MemberRow, OpenCall, PolicyRow, RouteRow, SecretRow, Store, TenantRow, TenantState,
-    Transaction, UsageMark, UsageRow, UsageStep, VersionRow, Work, migrations,
+    ApiKeyRow, FunctionRow, MemberRow, OpenCall, PolicyRow, RouteRow, SealedRow, SecretRow, Store, TenantRow,
+    TenantState, Transaction, UsageMark, UsageRow, UsageStep, VersionRow, Work, migrations,
 };
 use crate::error::ControlError;
-use crate::vault::{self, WrappedKey};
+use crate::vault::WrappedKey;
 
 /// How long a statement waits for another process to let go of the file.
 const BUSY: Duration = Duration::from_secs(5);
@@ -54,6 +55,11 @@ impl Store for SqliteStore {
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         work(&mut SqliteTransaction { tx: &tx })?;
         tx.commit().map_err(failed)
+    }
+
+    fn scrub(&mut self) -> Result<(), ControlError> {
+        // Pages as they were before stand in the write-ahead log until it is begun anew.
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed)
     }
 }
 
@@ -98,11 +104,7 @@ impl Transaction for SqliteTransaction<'_> {
         let own = [id.as_str()];
         Ok(Some(TenantState {
             tenant,
-            keys: self.rows(
-                "SELECT version, sealed FROM tenant_keys WHERE tenant = ?1 ORDER BY version",
-                own,
-                tenant_key_row,
-            )?,
+            keys: keys::of(self, id)?,
             members: self.rows(
                 "SELECT subject, roles FROM members WHERE tenant = ?1 ORDER BY subject",
                 own,
@@ -122,10 +124,10 @@ impl Transaction for SqliteTransaction<'_> {
             )?,
             policies: self.rows("SELECT name, text FROM policies WHERE tenant = ?1 ORDER BY name", own, policy_row)?,
             secrets: self.rows(
-                "SELECT s.function, s.name, s.version, s.sealed, s.updated
+                "SELECT s.function, s.name, s.version, s.sealed, s.updated, s.epoch
                  FROM secrets s JOIN functions f ON f.id = s.function WHERE f.tenant = ?1 ORDER BY s.function, s.name",
                 own,
-                secret_row,
+                keys::secret_row,
             )?,
             api_keys: self.rows(
                 "SELECT id, account, roles, mac, created, expires, revoked
@@ -150,11 +152,32 @@ impl Transaction for SqliteTransaction<'_> {
             "INSERT INTO tenants (id, name, active, settings, created) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![tenant.id.as_str(), tenant.name, tenant.active, json(&tenant.settings)?, signed(tenant.created.0)?],
         )?;
-        self.execute(
-            "INSERT INTO tenant_keys (tenant, version, sealed) VALUES (?1, ?2, ?3)",
-            params![tenant.id.as_str(), key.version, vault::encode(&key.sealed)],
-        )?;
-        Ok(())
+        keys::put(self, &tenant.id, key)
+    }
+
+    fn set_tenant_active(&mut self, tenant: &TenantId, active: bool) -> Result<(), ControlError> {
+        self.execute("UPDATE tenants SET active = ?2 WHERE id = ?1", params![tenant.as_str(), active]).map(|_| ())
+    }
+
+    fn put_tenant_key(&mut self, tenant: &TenantId, key: &WrappedKey) -> Result<(), ControlError> {
+        keys::put(self, tenant, key)
+    }
+
+    fn tenant_keys(&mut self, tenant: &TenantId) -> Result<Vec<WrappedKey>, ControlError> {
+        keys::of(self, tenant)
+    }
+
+    fn remove_tenant_key(&mut self, tenant: &TenantId, version: u32) -> Result<bool, ControlError> {
+        let sql = "DELETE FROM tenant_keys WHERE tenant = ?1 AND version = ?2";
+        Ok(self.execute(sql, params![tenant.as_str(), version])? > 0)
+    }
+
+    fn sealed_otherwise(&mut self, tenant: &TenantId, key: u32, most: usize) -> Result<Vec<SealedRow>, ControlError> {
+        keys::sealed_otherwise(self, tenant, key, most)
+    }
+
+    fn put_sealed(&mut self, row: &SealedRow) -> Result<(), ControlError> {
+        keys::put_sealed(self, row)
     }
 
     fn put_member(&mut self, tenant: &TenantId, member: &MemberRow) -> Result<(), ControlError> {
@@ -269,24 +292,31 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     fn put_secret(&mut self, secret: &SecretRow) -> Result<(), ControlError> {
-        self.execute(
-            "INSERT INTO secrets (function, name, version, sealed, updated) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (function, name) DO UPDATE SET
-                 version = excluded.version, sealed = excluded.sealed, updated = excluded.updated",
-            params![
-                secret.function.as_str(),
-                secret.name,
-                signed(secret.version)?,
-                vault::encode(&secret.sealed),
-                signed(secret.updated.0)?,
-            ],
-        )?;
-        Ok(())
+        keys::put_secret(self, secret)
+    }
+
+    fn secret_history(&mut self, function: &FunctionId, name: &str) -> Result<Vec<SecretRow>, ControlError> {
+        keys::history(self, function, name)
+    }
+
+    fn keep_secret(&mut self, secret: &SecretRow) -> Result<(), ControlError> {
+        keys::keep(self, secret)
+    }
+
+    fn forget_secrets(&mut self, function: &FunctionId, name: &str, before: u64) -> Result<usize, ControlError> {
+        let sql = "DELETE FROM secret_history WHERE function = ?1 AND name = ?2 AND version < ?3";
+        self.execute(sql, params![function.as_str(), name, signed(before)?])
+    }
+
+    fn forget_secret(&mut self, function: &FunctionId, name: &str, version: u64) -> Result<bool, ControlError> {
+        let sql = "DELETE FROM secret_history WHERE function = ?1 AND name = ?2 AND version = ?3";
+        Ok(self.execute(sql, params![function.as_str(), name, signed(version)?])? > 0)
     }
 
     fn remove_secret(&mut self, function: &FunctionId, name: &str) -> Result<bool, ControlError> {
-        let sql = "DELETE FROM secrets WHERE function = ?1 AND name = ?2";
-        Ok(self.execute(sql, params![function.as_str(), name])? > 0)
+        let own = params![function.as_str(), name];
+        self.execute("DELETE FROM secret_history WHERE function = ?1 AND name = ?2", own)?;
+        Ok(self.execute("DELETE FROM secrets WHERE function = ?1 AND name = ?2", own)? > 0)
     }
 
     fn insert_api_key(&mut self, key: &ApiKeyRow) -> Result<(), ControlError> {
@@ -364,10 +394,6 @@ fn tenant_row(row: &Row<'_>) -> Result<TenantRow, ControlError> {
     })
 }
 
-fn tenant_key_row(row: &Row<'_>) -> Result<WrappedKey, ControlError> {
-    Ok(WrappedKey { version: get(row, 0)?, sealed: vault::decode(&get::<Vec<u8>>(row, 1)?)? })
-}
-
 fn member_row(row: &Row<'_>) -> Result<MemberRow, ControlError> {
     Ok(MemberRow { subject: get(row, 0)?, roles: from_json(row, 1)? })
 }
@@ -410,16 +436,6 @@ fn route_row(row: &Row<'_>) -> Result<RouteRow, ControlError> {
 
 fn policy_row(row: &Row<'_>) -> Result<PolicyRow, ControlError> {
     Ok(PolicyRow { name: get(row, 0)?, text: get(row, 1)? })
-}
-
-fn secret_row(row: &Row<'_>) -> Result<SecretRow, ControlError> {
-    Ok(SecretRow {
-        function: id(row, 0, FunctionId::parse)?,
-        name: get(row, 1)?,
-        version: number(row, 2)?,
-        sealed: vault::decode(&get::<Vec<u8>>(row, 3)?)?,
-        updated: UnixNanos(number(row, 4)?),
-    })
 }
 
 fn api_key_row(row: &Row<'_>) -> Result<ApiKeyRow, ControlError> {

@@ -5,7 +5,9 @@
 mod access;
 mod functions;
 mod installation;
+mod rotation;
 mod routes;
+mod secrets;
 mod storage;
 mod usage;
 

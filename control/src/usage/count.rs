@@ -90,7 +90,9 @@ impl Count {
         tally.calls = tally.calls.saturating_add(1);
         let class = match record.ending {
             Some(Ending::Answered) => &mut tally.answered,
-            Some(Ending::Refused | Ending::Overloaded | Ending::Unavailable) => &mut tally.refused,
+            Some(Ending::Refused | Ending::Overloaded | Ending::Unavailable | Ending::SecretsUnavailable) => {
+                &mut tally.refused
+            }
             _ => &mut tally.failed,
         };
         *class = class.saturating_add(1);

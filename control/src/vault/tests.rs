@@ -1,36 +1,55 @@
-//! What sealing promises, one claim a test. The vectors are those published in `docs/formats/sealed-value.md`.
+//! What sealing promises, one claim a test. The vectors are those published in `docs/formats`.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
+use aws_lc_rs::{aead, hkdf};
+use cofferdam_model::UnixNanos;
+use cofferdam_model::clock::ManualClock;
 use cofferdam_model::random::SeededRandom;
+use serde_json::Value;
 
+use super::crypto::TAG_BYTES;
 use super::*;
 
-const DOCUMENT: &str = include_str!("../../../docs/formats/sealed-value.md");
+const VECTORS: &str = include_str!("../../../docs/formats/sealed-value-vectors.json");
 
-/// Gives the bytes from `at` upwards, one after the other.
-struct Counting(Mutex<u8>);
+/// Gives the bytes from one upwards, one after the other.
+struct Counting(AtomicU8);
 
 impl Random for Counting {
     fn fill(&self, bytes: &mut [u8]) {
-        let mut at = self.0.lock().unwrap();
-        for byte in bytes {
-            *byte = *at;
-            *at += 1;
-        }
+        bytes.iter_mut().for_each(|byte| *byte = self.0.fetch_add(1, Ordering::Relaxed));
     }
 }
 
-fn counting(from: u8) -> Counting {
-    Counting(Mutex::new(from))
+fn counting(from: u8) -> Arc<Counting> {
+    Arc::new(Counting(AtomicU8::new(from)))
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+fn unhex(text: &Value) -> Vec<u8> {
+    let text = text.as_str().unwrap();
+    (0..text.len() / 2).map(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).unwrap()).collect()
+}
+
 fn key(first: u8) -> KeyBytes {
-    keyfile::fresh(&counting(first))
+    keyfile::fresh(&*counting(first))
+}
+
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::at(UnixNanos::from_seconds(1_795_171_080)))
+}
+
+fn vault_with(root: &KeyBytes, random: Arc<dyn Random>, clock: Arc<ManualClock>) -> Vault {
+    let memory = Arc::new(OrdinaryMemory);
+    Vault::new(Arc::new(LocalRoot::of(root, memory.clone(), random).unwrap()), memory, clock, KEEP)
+}
+
+fn vault(root: u8) -> Vault {
+    vault_with(&key(root), Arc::new(SeededRandom::new(99)), clock())
 }
 
 struct World {
@@ -43,8 +62,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::on(vault(0))
+    }
+
+    fn on(vault: Vault) -> Self {
         let random = SeededRandom::new(5);
-        let vault = Vault::new(key(0));
         let tenant = TenantId::mint(&random);
         let function = FunctionId::mint(&tenant, &random);
         let keys = vec![vault.tenant_key(&tenant, 1, &random).unwrap()];
@@ -52,44 +74,124 @@ impl World {
     }
 
     fn place(&self) -> Place<'_> {
-        Place { tenant: &self.tenant, function: &self.function, name: "TOKEN", version: 3 }
+        Place::secret(&self.tenant, &self.function, "TOKEN", 3)
     }
 
     fn sealed(&self) -> SealedValue {
         let value = SecretValue::new(b"s3cret".to_vec());
         self.vault.seal(&self.keys, self.place(), &value, &self.random).unwrap()
     }
+
+    fn opened(&self, sealed: &SealedValue) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        self.vault.open(&self.keys, self.place(), sealed)
+    }
+}
+
+struct Published {
+    vectors: Value,
+    tenant: TenantId,
+    function: FunctionId,
+}
+
+impl Published {
+    fn read() -> Self {
+        let vectors: Value = serde_json::from_str(VECTORS).unwrap();
+        let tenant = TenantId::parse(vectors["tenant"].as_str().unwrap()).unwrap();
+        let function = FunctionId::parse(vectors["function"].as_str().unwrap()).unwrap();
+        Self { vectors, tenant, function }
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place::secret(&self.tenant, &self.function, "API_TOKEN", 7)
+    }
 }
 
 #[test]
 fn published_vectors_hold() {
-    let tenant = TenantId::parse("t_acme000000000000").unwrap();
-    let function = FunctionId::parse("t_acme000000000000.f_cart000000000000").unwrap();
-    let vault = Vault::new(key(0));
-    // Bytes 20..3f become the tenant key, 40..5f the salt under which it is wrapped.
-    let wrapped = vault.tenant_key(&tenant, 1, &counting(0x20)).unwrap();
-    let place = Place { tenant: &tenant, function: &function, name: "API_TOKEN", version: 7 };
+    let published = Published::read();
+    let expected = &published.vectors["format_2"];
+    let (tenant, place) = (&published.tenant, published.place());
+    // Of each vault the root key's salts, of each call the keys and salts of that call.
+    let mut keys = vec![];
+    for (at, number, key_from, salt_from) in [(0, 1, 0x20, 0x40), (1, 2, 0xc0, 0xe0)] {
+        let wrapping = vault_with(&key(0), counting(salt_from), clock());
+        let made = wrapping.tenant_key(tenant, number, &*counting(key_from)).unwrap();
+        assert_eq!(encode_key(&made), unhex(&expected["tenant_keys"][at]["wrapped"]));
+        assert_eq!(decode_key(number, &encode_key(&made)).unwrap(), made);
+        keys.push(made);
+    }
+    let vault = vault(0);
     let value = SecretValue::new(b"correct horse battery staple".to_vec());
-    let sealed = vault.seal(std::slice::from_ref(&wrapped), place, &value, &counting(0x60)).unwrap();
-    let (wrap_key, _) = derive(&key(0), &wrapped.sealed.salt).unwrap();
-    let (value_key, _) = derive(&key(0x20), &sealed.salt).unwrap();
-    for ours in [
-        hex(&wrap_context(&tenant, 1)),
-        hex(wrap_key.as_slice()),
-        hex(&encode(&wrapped.sealed)),
-        hex(&place.context(1)),
-        hex(value_key.as_slice()),
-        hex(&encode(&sealed)),
-    ] {
-        assert!(DOCUMENT.lines().any(|line| line.ends_with(&format!(" {ours}"))), "not published: {ours}");
+    let sealed = vault.seal(&keys[..1], place, &value, &*counting(0x60)).unwrap();
+    assert_eq!(hex(&encode(&sealed)), expected["under_first"]["sealed_value"].as_str().unwrap());
+    let rewrapped = vault.rewrap(&keys, place, &sealed, &*counting(0x10)).unwrap().unwrap();
+    assert_eq!(hex(&encode(&rewrapped)), expected["rewrapped_under_second"]["sealed_value"].as_str().unwrap());
+    assert_eq!(vault.open(&keys[1..], place, &rewrapped).unwrap().as_slice(), value.expose());
+}
+
+#[test]
+fn values_and_keys_of_the_first_format_still_open() {
+    let published = Published::read();
+    let expected = &published.vectors["format_1"];
+    let keys = [decode_key(1, &unhex(&expected["wrapped_tenant_key"])).unwrap()];
+    assert_eq!(encode_key(&keys[0]), unhex(&expected["wrapped_tenant_key"]), "kept as it was");
+    let sealed = decode(&unhex(&expected["sealed_value"])).unwrap();
+    assert_eq!(encode(&sealed), unhex(&expected["sealed_value"]));
+    let vault = vault(0);
+    assert_eq!(vault.open(&keys, published.place(), &sealed).unwrap().as_slice(), b"correct horse battery staple");
+    // Rotating brings both to the second format.
+    let random = SeededRandom::new(3);
+    let again = vault.rewrap_key(&published.tenant, &keys[0]).unwrap().unwrap();
+    assert!(again.id.is_some() && again.wrapped.root.starts_with("local:") && again.wrapped.root != "local:v1");
+    let value = vault.rewrap(std::slice::from_ref(&again), published.place(), &sealed, &random).unwrap().unwrap();
+    assert_eq!((value.format, value.key_version), (2, 1));
+    assert!(vault.open(&[again], published.place(), &value).is_ok());
+}
+
+/// Opens by the description alone, with AWS-LC in the place of the cipher we use.
+fn opened_by_another(key: &[u8], message: &[u8], context: &[u8]) -> Vec<u8> {
+    struct Length(usize);
+    impl hkdf::KeyType for Length {
+        fn len(&self) -> usize {
+            self.0
+        }
+    }
+    let (salt, rest) = message.split_at(32);
+    let (commitment, ciphertext) = rest.split_at(32);
+    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(key);
+    let derived = |what: &str, length: usize| {
+        let (label, mut out) = (format!("cofferdam/sealed-value/v2/{what}"), vec![0; length]);
+        prk.expand(&[label.as_bytes()], Length(length)).unwrap().fill(&mut out).unwrap();
+        out
+    };
+    assert_eq!(derived("commit", 32), commitment);
+    let cipher = aead::LessSafeKey::new(aead::UnboundKey::new(&aead::AES_256_GCM, &derived("key", 32)).unwrap());
+    let nonce = aead::Nonce::try_assume_unique_for_key(&derived("nonce", 12)).unwrap();
+    let mut buffer = ciphertext.to_vec();
+    cipher.open_in_place(nonce, aead::Aad::from(context), &mut buffer).unwrap().to_vec()
+}
+
+#[test]
+fn published_vectors_open_with_another_library() {
+    let published = Published::read();
+    let (expected, value) = (&published.vectors["format_2"], published.vectors["value"].as_str().unwrap());
+    for (sealed, tenant_key) in [("under_first", 0), ("rewrapped_under_second", 1)] {
+        let (sealed, tenant_key) = (&expected[sealed], &expected["tenant_keys"][tenant_key]);
+        let (bytes, wrapped) = (unhex(&sealed["sealed_value"]), unhex(&tenant_key["wrapped"]));
+        let root_name = usize::from(u16::from_be_bytes([wrapped[1], wrapped[2]]));
+        let body = &wrapped[3 + root_name + 32..];
+        let opened = opened_by_another(&unhex(&published.vectors["root_key"]), body, &unhex(&tenant_key["context"]));
+        assert_eq!(opened, unhex(&tenant_key["key"]));
+        let data_key = opened_by_another(&opened, &bytes[5..117], &unhex(&sealed["data_key_context"]));
+        assert_eq!(data_key, unhex(&sealed["data_key"]));
+        assert_eq!(opened_by_another(&data_key, &bytes[117..], &unhex(&sealed["value_context"])), value.as_bytes());
     }
 }
 
 #[test]
 fn sealed_value_opens_in_its_place() {
     let world = World::new();
-    let opened = world.vault.open(&world.keys, world.place(), &world.sealed()).unwrap();
-    assert_eq!(opened.as_slice(), b"s3cret");
+    assert_eq!(world.opened(&world.sealed()).unwrap().as_slice(), b"s3cret");
 }
 
 #[test]
@@ -98,9 +200,22 @@ fn sealed_value_moved_anywhere_else_is_refused() {
     let sealed = world.sealed();
     let other = FunctionId::mint(&world.tenant, &world.random);
     let here = world.place();
-    for place in [Place { function: &other, ..here }, Place { name: "TOKEN2", ..here }, Place { version: 2, ..here }] {
+    for place in [
+        Place { owner: other.as_str(), ..here },
+        Place { name: "TOKEN2", ..here },
+        Place { version: 2, ..here },
+        Place { kind: "cofferdam/another", ..here },
+    ] {
         assert_eq!(world.vault.open(&world.keys, place, &sealed).unwrap_err(), VaultError::Altered, "{place:?}");
     }
+}
+
+#[test]
+fn data_key_of_one_value_does_not_open_another() {
+    let world = World::new();
+    let (mut one, other) = (world.sealed(), world.sealed());
+    one.data_key = other.data_key;
+    assert_eq!(world.opened(&one).unwrap_err(), VaultError::WrongKey);
 }
 
 #[test]
@@ -110,7 +225,8 @@ fn sealed_value_of_one_tenant_is_refused_for_another() {
     let other = TenantId::mint(&world.random);
     let place = Place { tenant: &other, ..world.place() };
     // With the first tenant's keys: they are not wrapped for the other.
-    assert_eq!(world.vault.open(&world.keys, place, &sealed).unwrap_err(), VaultError::Altered);
+    let refused = world.vault.open(&world.keys, place, &sealed).unwrap_err();
+    assert!(matches!(refused, VaultError::Root(RootError::WrongKey(_))), "{refused:?}");
     // With its own: not the key it was sealed with.
     let own = [world.vault.tenant_key(&other, 1, &world.random).unwrap()];
     assert_eq!(world.vault.open(&own, place, &sealed).unwrap_err(), VaultError::WrongKey);
@@ -123,17 +239,23 @@ fn every_flipped_bit_is_refused() {
     for at in 0..good.len() * 8 {
         let mut bytes = good.clone();
         bytes[at / 8] ^= 1 << (at % 8);
-        let opened = decode(&bytes).and_then(|sealed| world.vault.open(&world.keys, world.place(), &sealed));
-        assert!(opened.is_err(), "bit {at}");
+        assert!(decode(&bytes).and_then(|sealed| world.opened(&sealed)).is_err(), "bit {at}");
+    }
+    let good = encode_key(&world.keys[0]);
+    for at in 0..good.len() * 8 {
+        let mut bytes = good.clone();
+        bytes[at / 8] ^= 1 << (at % 8);
+        let fresh = vault(0);
+        let opened = decode_key(1, &bytes).and_then(|key| fresh.prepare(&world.tenant, &[key]));
+        assert!(opened.is_err(), "bit {at} of a key");
     }
 }
 
 #[test]
 fn wrong_root_key_is_refused() {
     let world = World::new();
-    let sealed = world.sealed();
-    let other = Vault::new(key(1));
-    assert_eq!(other.open(&world.keys, world.place(), &sealed).unwrap_err(), VaultError::WrongKey);
+    let refused = vault(1).open(&world.keys, world.place(), &world.sealed()).unwrap_err();
+    assert!(matches!(refused, VaultError::Root(RootError::WrongKey(_))), "{refused:?}");
 }
 
 #[test]
@@ -143,7 +265,7 @@ fn commitment_is_checked_before_the_ciphertext() {
     sealed.commitment[0] ^= 1;
     // Both are wrong now; which is reported shows which was looked at first.
     sealed.ciphertext[0] ^= 1;
-    assert_eq!(world.vault.open(&world.keys, world.place(), &sealed).unwrap_err(), VaultError::WrongKey);
+    assert_eq!(world.opened(&sealed).unwrap_err(), VaultError::WrongKey);
 }
 
 #[test]
@@ -154,18 +276,36 @@ fn newest_key_seals_and_older_ones_still_open() {
     let new = world.sealed();
     assert_eq!((old.key_version, new.key_version), (1, 2));
     for sealed in [&old, &new] {
-        assert!(world.vault.open(&world.keys, world.place(), sealed).is_ok());
+        assert!(world.opened(sealed).is_ok());
     }
     let unknown = world.vault.open(&world.keys[..1], world.place(), &new).unwrap_err();
     assert_eq!(unknown, VaultError::UnknownKey(2));
 }
 
 #[test]
-fn same_value_sealed_twice_looks_different() {
+fn rewrapping_leaves_the_sealed_value_as_it_is() {
+    let mut world = World::new();
+    let mut old = world.sealed();
+    // Not even a value that cannot be opened any more stops it, for nothing is opened.
+    old.ciphertext[0] ^= 1;
+    world.keys.push(world.vault.tenant_key(&world.tenant, 2, &world.random).unwrap());
+    let new = world.vault.rewrap(&world.keys, world.place(), &old, &world.random).unwrap().unwrap();
+    assert_eq!((new.key_version, &new.ciphertext, new.salt), (2, &old.ciphertext, old.salt));
+    assert_ne!(new.data_key, old.data_key);
+    assert_eq!(world.vault.rewrap(&world.keys, world.place(), &new, &world.random).unwrap(), None);
+}
+
+#[test]
+fn same_value_sealed_twice_shares_no_key_nonce_or_salt() {
     let world = World::new();
     let (one, two) = (world.sealed(), world.sealed());
     assert_ne!(one.salt, two.salt);
     assert_ne!(one.ciphertext, two.ciphertext);
+    let (one, two) = (one.data_key.unwrap(), two.data_key.unwrap());
+    assert_ne!(one.salt, two.salt);
+    let derived = |salt| crypto::derive(&crypto::V2, &key(0), salt).unwrap();
+    assert_ne!(derived(&one.salt).nonce, derived(&two.salt).nonce);
+    assert_ne!(derived(&one.salt).key, derived(&two.salt).key);
 }
 
 #[test]
@@ -173,8 +313,115 @@ fn every_truncation_of_an_envelope_is_refused() {
     let world = World::new();
     let good = encode(&world.sealed());
     assert_eq!(encode(&decode(&good).unwrap()), good);
-    for cut in 0..HEAD_BYTES + TAG_BYTES {
+    for cut in 0..1 + 4 + 112 + 64 + TAG_BYTES {
         assert!(decode(&good[..cut]).is_err(), "cut at {cut}");
     }
-    assert_eq!(decode(&[2; 200]).unwrap_err(), VaultError::UnknownFormat(2));
+    assert_eq!(decode(&[3; 400]).unwrap_err(), VaultError::UnknownFormat(3));
+    let good = encode_key(&world.keys[0]);
+    for cut in 0..good.len() {
+        let fresh = vault(0);
+        let opened = decode_key(1, &good[..cut]).and_then(|key| fresh.prepare(&world.tenant, &[key]));
+        assert!(opened.is_err(), "key cut at {cut}");
+    }
+}
+
+/// A root key that counts what it is asked, and can be out of reach or give another key.
+struct Elsewhere {
+    inner: LocalRoot,
+    asked: AtomicUsize,
+    away: AtomicBool,
+    lies: AtomicBool,
+}
+
+impl Elsewhere {
+    fn new() -> Arc<Self> {
+        let inner = LocalRoot::of(&key(0), Arc::new(OrdinaryMemory), Arc::new(SeededRandom::new(1))).unwrap();
+        let (away, lies) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { inner, asked: AtomicUsize::new(0), away, lies })
+    }
+
+    fn ask(&self) -> Result<(), RootError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if self.away.load(Ordering::Relaxed) { Err(RootError::Unavailable("gone fishing".into())) } else { Ok(()) }
+    }
+}
+
+impl RootKey for Elsewhere {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn knows(&self, root: &str) -> bool {
+        self.inner.knows(root)
+    }
+    fn check(&self) -> Result<(), RootError> {
+        self.ask()
+    }
+    fn wrap(&self, context: &WrapContext<'_>, key: &KeyBytes) -> Result<Wrapped, RootError> {
+        self.ask()?;
+        self.inner.wrap(context, key)
+    }
+    fn unwrap(&self, context: &WrapContext<'_>, wrapped: &Wrapped) -> Result<KeyBytes, RootError> {
+        self.ask()?;
+        let opened = self.inner.unwrap(context, wrapped)?;
+        Ok(if self.lies.load(Ordering::Relaxed) { key(9) } else { opened })
+    }
+    fn rewrap(&self, context: &WrapContext<'_>, wrapped: &Wrapped) -> Result<Option<Wrapped>, RootError> {
+        self.inner.rewrap(context, wrapped)
+    }
+    fn begin_rotation(&self) -> Result<(), RootError> {
+        self.inner.begin_rotation()
+    }
+    fn is_current(&self, root: &str) -> bool {
+        self.inner.is_current(root)
+    }
+    fn rotating(&self) -> bool {
+        false
+    }
+    fn end_rotation(&self, destroy: bool) -> Result<(), RootError> {
+        self.inner.end_rotation(destroy)
+    }
+}
+
+#[test]
+fn tenant_keys_are_held_for_a_time_and_then_asked_for_again() {
+    let (root, clock) = (Elsewhere::new(), clock());
+    let world = World::on(Vault::new(root.clone(), Arc::new(OrdinaryMemory), clock.clone(), KEEP));
+    let sealed = world.sealed();
+    for _ in 0..10 {
+        world.opened(&sealed).unwrap();
+    }
+    assert_eq!(root.asked.load(Ordering::Relaxed), 1, "only when it was made");
+    clock.advance(KEEP);
+    assert_eq!(world.vault.forget(None), 0);
+    world.opened(&sealed).unwrap();
+    assert_eq!(root.asked.load(Ordering::Relaxed), 2);
+    assert_eq!(world.vault.forget(Some(&world.tenant)), 0, "or at once");
+}
+
+#[test]
+fn root_key_out_of_reach_is_said_so_and_not_asked_by_everyone() {
+    let (root, clock) = (Elsewhere::new(), clock());
+    let world = World::on(Vault::new(root.clone(), Arc::new(OrdinaryMemory), clock.clone(), KEEP));
+    let sealed = world.sealed();
+    world.vault.forget(Some(&world.tenant));
+    root.away.store(true, Ordering::Relaxed);
+    for _ in 0..10 {
+        assert!(world.opened(&sealed).unwrap_err().is_root_unavailable());
+    }
+    assert_eq!(root.asked.load(Ordering::Relaxed), 2, "once by all of them");
+    assert!(world.vault.trouble().is_some());
+    root.away.store(false, Ordering::Relaxed);
+    world.vault.check().unwrap();
+    assert!(world.vault.trouble().is_none());
+    world.opened(&sealed).unwrap();
+}
+
+#[test]
+fn another_key_than_the_tenants_is_found_out() {
+    let root = Elsewhere::new();
+    let world = World::on(Vault::new(root.clone(), Arc::new(OrdinaryMemory), clock(), KEEP));
+    let sealed = world.sealed();
+    world.vault.forget(Some(&world.tenant));
+    root.lies.store(true, Ordering::Relaxed);
+    assert_eq!(world.opened(&sealed).unwrap_err(), VaultError::WrongKey);
 }

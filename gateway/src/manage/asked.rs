@@ -52,6 +52,15 @@ fn bounded<N: FromStr + PartialOrd + std::fmt::Display>(
     }
 }
 
+/// Whether a parameter is `true`; `false` where it is not there.
+pub(super) fn flag(query: Option<&str>, name: &str) -> Result<bool, Refusal> {
+    match parameter(query, name)?.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(invalid(format!("`{name}` must be `true` or `false`"))),
+    }
+}
+
 fn cursor<C: FromStr<Err: std::fmt::Display>>(query: Option<&str>) -> Result<Option<C>, Refusal> {
     let given = parameter(query, "after")?;
     given.map(|text| text.parse::<C>().map_err(|error| invalid(format!("`after`: {error}")))).transpose()

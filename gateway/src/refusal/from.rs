@@ -22,7 +22,15 @@ impl From<ControlError> for Refusal {
             ControlError::Exists { .. }
             | ControlError::RouteConflict { .. }
             | ControlError::HostTaken { .. }
-            | ControlError::StorageFull { .. } => Self::Conflict { message },
+            | ControlError::StorageFull { .. }
+            | ControlError::BelowEpoch { .. }
+            | ControlError::Shredded { .. }
+            | ControlError::KeysChanged { .. }
+            | ControlError::Unfinished { .. } => Self::Conflict { message },
+            ControlError::Vault(cause) if cause.is_root_unavailable() => {
+                tracing::error!(error = %cause, ?cause, "the root key cannot be had");
+                Self::SecretsUnavailable { retry_after: SOON }
+            }
             ControlError::Policy(cause) => Self::Invalid { message: cause.to_string() },
             ControlError::Invalid { .. }
             | ControlError::AboveCeiling { .. }
@@ -52,6 +60,7 @@ impl From<SandboxError> for Refusal {
             SandboxError::StoreFull { .. } => Self::Conflict { message },
             SandboxError::Busy { .. } => Self::Overloaded { retry_after: SOON },
             SandboxError::Closing => Self::NotReady,
+            SandboxError::Secrets(_) => Self::SecretsUnavailable { retry_after: SOON },
             SandboxError::Program { .. }
             | SandboxError::Version { .. }
             | SandboxError::Isolation { .. }

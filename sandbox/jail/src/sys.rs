@@ -1,8 +1,10 @@
 //! The system calls that need `unsafe`, each wrapped so that its callers do not.
 //!
-//! Owns fork, exit, closing of descriptors, unshare and signal dispositions. Must never contain a decision.
+//! Owns fork, exit, closing of descriptors, unshare, signal dispositions, memory that is locked, and the allocator that
+//! wipes what it takes back. Must never contain a decision.
 #![expect(unsafe_code, reason = "the one place of this crate where the kernel is spoken to without a safe wrapper")]
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -118,6 +120,143 @@ pub(crate) fn set_slice(slice: Duration) -> io::Result<()> {
     // SAFETY: the structure outlives the call, says its own size, and is only read.
     let set = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
     if set == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Memory of its own pages, wiped before it goes.
+pub(crate) struct Pages {
+    start: *mut u8,
+    length: usize,
+}
+
+// SAFETY: the pages belong to this value alone, wherever it is moved to.
+unsafe impl Send for Pages {}
+// SAFETY: what is shared is read only; who writes promises to be alone with those bytes.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    /// Fresh pages of at least this length, full of zeros.
+    pub(crate) fn map(length: usize) -> io::Result<Self> {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: asks for a new mapping wherever there is room; touches no memory there is.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), length, access, kind, -1, 0) };
+        if start == libc::MAP_FAILED {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(Self { start: start.cast(), length })
+        }
+    }
+
+    /// Keeps them out of swap.
+    pub(crate) fn lock(&self) -> io::Result<()> {
+        // SAFETY: the range is this value's own mapping.
+        done(unsafe { libc::mlock(self.start.cast(), self.length) })
+    }
+
+    /// Keeps them out of core dumps, and out of children.
+    pub(crate) fn hide(&self) -> io::Result<()> {
+        for advice in [libc::MADV_DONTDUMP, libc::MADV_WIPEONFORK] {
+            // SAFETY: the range is this value's own mapping, and neither advice changes what it holds here.
+            done(unsafe { libc::madvise(self.start.cast(), self.length, advice) })?;
+        }
+        Ok(())
+    }
+
+    /// The 32 bytes at a place, which nobody writes while they are looked at.
+    pub(crate) fn slot(&self, at: usize) -> Option<&[u8; 32]> {
+        let place = self.place(at)?;
+        // SAFETY: the place lies inside the mapping, which lives as long as this borrow; bytes need no alignment.
+        Some(unsafe { &*place })
+    }
+
+    /// Puts 32 bytes at a place that nobody looks at.
+    pub(crate) fn set(&self, at: usize, bytes: &[u8; 32]) {
+        if let Some(place) = self.place(at) {
+            // SAFETY: the place lies inside the mapping, and the caller promises that nobody has borrowed it.
+            unsafe { place.copy_from_nonoverlapping(bytes, 1) };
+        }
+    }
+
+    fn place(&self, at: usize) -> Option<*mut [u8; 32]> {
+        let end = at.checked_add(32)?;
+        // SAFETY: the offset lies inside the mapping.
+        (end <= self.length).then(|| unsafe { self.start.add(at) }.cast())
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the range is this value's own mapping.
+        unsafe { libc::explicit_bzero(self.start.cast(), self.length) };
+        // SAFETY: nothing borrows from it any more, for this value is being dropped.
+        unsafe { libc::munmap(self.start.cast(), self.length) };
+    }
+}
+
+fn done(result: i32) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The system's allocator, with memory wiped before it is given back: nothing stays behind in what was freed, whoever
+/// freed it.
+pub struct WipingAllocator;
+
+/// From this length on, whole pages are given back to the kernel instead of being written over.
+const LARGE: usize = 1024 * 1024;
+const PAGE: usize = 4096;
+
+// SAFETY: every block comes from the system's allocator and goes back to it with the layout it came with.
+unsafe impl GlobalAlloc for WipingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise is the one asked for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise is the one asked for.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        wipe(block, layout.size());
+        // SAFETY: the caller's promise is the one asked for.
+        unsafe { System.dealloc(block, layout) };
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the alignment is that of a layout there is, and the caller promises that the size fits it.
+        let fresh = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        // SAFETY: the caller promises that the size is not zero.
+        let moved = unsafe { System.alloc(fresh) };
+        if !moved.is_null() {
+            // SAFETY: both blocks are at least this long, and the new one is nobody else's.
+            unsafe { moved.copy_from_nonoverlapping(block, size.min(layout.size())) };
+            // SAFETY: the caller promises that the block is of this layout, and it is not used again.
+            unsafe { self.dealloc(block, layout) };
+        }
+        moved
+    }
+}
+
+/// Wipes a block that is about to be given back.
+fn wipe(block: *mut u8, length: usize) {
+    if length < LARGE {
+        // SAFETY: the block is this long, and nobody uses it any more.
+        return unsafe { libc::explicit_bzero(block.cast(), length) };
+    }
+    // Writing over pages that were never touched would make them: those that lie wholly inside are dropped instead.
+    let before = block.align_offset(PAGE).min(length);
+    let whole = (length - before) / PAGE * PAGE;
+    // SAFETY: the offset lies inside the block.
+    let middle = unsafe { block.add(before) };
+    // SAFETY: the pages lie inside the block, whose content nobody needs any more; they read as zeros from now on.
+    let dropped = unsafe { libc::madvise(middle.cast(), whole, libc::MADV_DONTNEED) } == 0;
+    let from = if dropped { whole } else { 0 };
+    // SAFETY: the block is at least this long, and nobody uses it any more.
+    unsafe { libc::explicit_bzero(block.cast(), before) };
+    // SAFETY: the offset lies inside the block.
+    let rest = unsafe { middle.add(from) };
+    // SAFETY: this is what is left of the block, and nobody uses it any more.
+    unsafe { libc::explicit_bzero(rest.cast(), length - before - from) };
 }
 
 /// A raw system call, for tests that try what the jail forbids.

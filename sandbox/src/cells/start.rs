@@ -223,13 +223,13 @@ type Opened = (Zeroizing<Vec<u8>>, Arc<dyn Outlet>);
 /// Opens what is sealed. That reads a store, so it may block.
 async fn unsealed(spec: Arc<Spec>, artifact_bytes: u64) -> Result<Opened, SandboxError> {
     let encoded = tokio::task::spawn_blocking(move || {
-        let env = (spec.deployment.unseal)().map_err(SandboxError::Unseal)?;
+        let env = (spec.deployment.unseal)().map_err(|error| SandboxError::opening(error, SandboxError::Unseal))?;
         let limits = FunctionLimits { concurrency: spec.share(), cells: 1, ..(*spec.limits).clone() };
         let handover = Handover { limits, artifact_bytes, env };
         let encoded = handover.encode();
         let handover = encoded.map_err(|error| SandboxError::Load { reason: format!("its environment: {error}") })?;
         let outlet = match &spec.deployment.outlet {
-            Some(open) => open().map_err(SandboxError::Outlet)?,
+            Some(open) => open().map_err(|error| SandboxError::opening(error, SandboxError::Outlet))?,
             None => Arc::new(NoOutlet),
         };
         Ok((handover, outlet))

@@ -36,6 +36,10 @@ use cofferdam_model::random::OsRandom;
 
 use crate::error::WorkerError;
 
+/// What one call was given is wiped when it is freed, before the next call can be given the same memory.
+#[global_allocator]
+static ALLOCATOR: cofferdam_jail::WipingAllocator = cofferdam_jail::WipingAllocator;
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     match arguments.as_slice() {

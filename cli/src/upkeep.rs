@@ -1,0 +1,101 @@
+//! What a serving node does for its keys by itself: lets go of them in time, asks after a root key that was out of reach,
+//! and goes on with a rotation that was cut off.
+//!
+//! Owns how often. Must never hold up a call, and never begin a rotation nobody asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cofferdam_audit::{Log, Note};
+use cofferdam_control::{Control, ControlError};
+
+use crate::failure::chain;
+
+/// Time between two looks.
+const EVERY: Duration = Duration::from_secs(1);
+/// The longest time between two askings of a root key that is out of reach.
+const MOST: u32 = 30;
+
+/// Asks whether secrets can be opened, for the record of the start.
+pub(crate) async fn look(control: &Arc<Control>) -> &'static str {
+    let asked = control.clone();
+    match tokio::task::spawn_blocking(move || asked.vault().check()).await {
+        Ok(Ok(())) => "available",
+        Ok(Err(error)) => {
+            let root_key = control.vault().root().describe();
+            let error = chain(&error);
+            tracing::error!(root_key, error, "DEGRADED: secrets cannot be opened; functions that need none go on");
+            "unavailable"
+        }
+        Err(_) => "unavailable",
+    }
+}
+
+/// Keeps at it until it is ended.
+pub(crate) async fn run(control: Arc<Control>, log: Log) {
+    let mut degraded = control.vault().trouble().is_some();
+    let (mut wait, mut left) = (1, 0);
+    let mut unfinished = true;
+    loop {
+        tokio::time::sleep(EVERY).await;
+        control.vault().forget(None);
+        let trouble = control.vault().trouble();
+        if trouble.is_some() && left == 0 {
+            let asked = control.clone();
+            let _ = tokio::task::spawn_blocking(move || asked.vault().check()).await;
+            (wait, left) = ((wait * 2).min(MOST), wait);
+        }
+        left = left.saturating_sub(1);
+        let now = control.vault().trouble().is_some();
+        if now != degraded {
+            degraded = now;
+            wait = 1;
+            note(&control, &log, now).await;
+        }
+        if unfinished && !degraded {
+            unfinished = !resumed(&control, &log).await;
+        }
+    }
+}
+
+/// Tells log and journal that secrets went out of reach, or came back.
+async fn note(control: &Control, log: &Log, degraded: bool) {
+    let (kind, root_key) = (if degraded { "secrets_unavailable" } else { "secrets_available" }, control.vault().root());
+    let root_key = root_key.describe();
+    match control.vault().trouble() {
+        Some(error) => tracing::error!(root_key, error = chain(&error), "DEGRADED: secrets cannot be opened"),
+        None => tracing::info!(root_key, "secrets can be opened again"),
+    }
+    if let Err(error) = log.note(Note::Event { kind: kind.into(), detail: root_key }).await {
+        tracing::error!(error = chain(&error), "what became of the root key could not be recorded");
+    }
+}
+
+/// Goes on with what was cut off, once that is in the log. Gives whether nothing is left to do.
+async fn resumed(control: &Arc<Control>, log: &Log) -> bool {
+    let asked = control.clone();
+    let found = tokio::task::spawn_blocking(move || asked.has_unfinished_rotation()).await;
+    match found {
+        Ok(Ok(false)) => return true,
+        Ok(Ok(true)) => {}
+        _ => return false,
+    }
+    let note = Note::Event { kind: "rotation_resumed".into(), detail: control.vault().root().describe() };
+    if log.note(note).await.is_err() {
+        return false;
+    }
+    let doing = control.clone();
+    let done: Option<Result<usize, ControlError>> =
+        tokio::task::spawn_blocking(move || doing.resume_rotations()).await.ok();
+    match done {
+        Some(Ok(rotations)) => {
+            tracing::info!(rotations, "rotations that were cut off are at their end");
+            true
+        }
+        Some(Err(error)) => {
+            tracing::error!(error = chain(&error), "a rotation that was cut off is not at its end; it is tried again");
+            false
+        }
+        None => false,
+    }
+}

@@ -1,0 +1,89 @@
+//! Carries a request to a root key's provider for somebody who may wait for it.
+//!
+//! Owns a thread of its own, so that whoever asks need not be in a runtime, and may be in any. Must never wait longer
+//! than the deadline it was made with.
+#![cfg(any(feature = "aws-kms", feature = "vault-transit"))]
+
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cofferdam_control::vault::RootError;
+use http::{HeaderMap, Method};
+use tokio::sync::mpsc::{Sender, channel};
+
+use crate::client::{Answer, Caps, Client, Trust};
+use crate::error::GatewayError;
+
+/// Bytes of an answer.
+const ANSWER_BYTES: usize = 256 * 1024;
+/// Requests that may be under way.
+const AT_ONCE: usize = 64;
+
+/// A request on its way.
+struct Job {
+    method: Method,
+    url: String,
+    headers: HeaderMap,
+    body: Bytes,
+    answered: SyncSender<Result<Answer, GatewayError>>,
+}
+
+/// Who carries them.
+pub(super) struct Courier {
+    jobs: Sender<Job>,
+    patience: Duration,
+}
+
+impl Courier {
+    pub(super) fn new(ca: Option<&Path>, deadline_ms: u64) -> Result<Self, GatewayError> {
+        let trust = ca.map_or(Trust::Native, |ca| Trust::File(ca.to_owned()));
+        let deadline = Duration::from_millis(deadline_ms);
+        let client = Client::new(&trust, Caps { deadline, answer_bytes: ANSWER_BYTES })?;
+        let failed = |source| GatewayError::File { path: "the thread that asks for root keys".into(), source };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let (jobs, mut queue) = channel::<Job>(AT_ONCE);
+        let work = move || {
+            runtime.block_on(async {
+                while let Some(Job { method, url, headers, body, answered }) = queue.recv().await {
+                    let client = client.clone();
+                    tokio::spawn(async move {
+                        // One who does not wait any more does not need to know.
+                        let _ = answered.send(client.request(method, &url, headers, body).await);
+                    });
+                }
+            });
+        };
+        std::thread::Builder::new().name("root-key".into()).spawn(work).map_err(failed)?;
+        Ok(Self { jobs, patience: deadline.saturating_add(Duration::from_secs(1)) })
+    }
+
+    /// Asks, and waits for the whole answer.
+    pub(super) fn ask(
+        &self,
+        method: Method,
+        url: String,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, RootError> {
+        let (answered, answer) = sync_channel(1);
+        let busy = |_| RootError::Unavailable("too many requests are under way".into());
+        self.jobs.try_send(Job { method, url, headers, body, answered }).map_err(busy)?;
+        match answer.recv_timeout(self.patience) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(RootError::Unavailable(chain(&error))),
+            Err(_) => Err(RootError::Unavailable("no answer in time".into())),
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text = format!("{text}: {error}");
+        next = error.source();
+    }
+    text
+}
