@@ -68,7 +68,7 @@ enum Command {
     Cells(commands::cells::CellsArgs),
     /// Set, list and remove the secrets of a function
     Secret(commands::secret::SecretArgs),
-    /// Make, list and revoke API keys
+    /// Make, list and revoke keys of service accounts
     Key(commands::key::KeyArgs),
     /// Make, list and show tenants
     Tenant(commands::access::TenantArgs),

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use cofferdam_authz::PolicyError;
+use cofferdam_authz::{AuthorityError, PolicyError};
 
 /// Why `control` said no.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +101,9 @@ pub enum ControlError {
     /// The policy text does not compile; the cause names line and column.
     #[error("policy refused")]
     Policy(#[source] PolicyError),
+    /// An authority of machines is not one; the message says what to give.
+    #[error(transparent)]
+    Authority(AuthorityError),
     /// Something sealed cannot be opened.
     #[error("a sealed value cannot be opened")]
     Vault(#[from] VaultError),

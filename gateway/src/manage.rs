@@ -7,8 +7,8 @@ use cofferdam_control::Snapshot;
 use cofferdam_model::id::is_name;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    Action, Digest, FunctionId, FunctionSettings, KeyId, Manage, Random, RouteSpec, SecretValue, TenantId,
-    TenantSettings,
+    Action, ClientCa, Digest, FunctionId, FunctionSettings, KeyId, KeySettings, Manage, Random, RouteSpec, SecretValue,
+    TenantId, TenantSettings,
 };
 use http::Method;
 use serde::Deserialize;
@@ -49,6 +49,9 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("POST", "tenants/*/keys", Action::CreateKey),
     ("GET", "tenants/*/keys", Action::ListKeys),
     ("DELETE", "keys/*", Action::RevokeKey),
+    ("PUT", "tenants/*/client-cas/*", Action::PutClientCa),
+    ("GET", "tenants/*/client-cas", Action::ListClientCas),
+    ("DELETE", "tenants/*/client-cas/*", Action::RemoveClientCa),
     ("GET", "tenants/*/cells", Action::ListCells),
     ("DELETE", "tenants/*/cells", Action::RecycleCells),
     ("GET", "tenants/*/functions/*/cells", Action::ListCells),
@@ -129,6 +132,8 @@ struct NewKey {
     account: String,
     roles: Vec<String>,
     ttl_seconds: u64,
+    #[serde(default)]
+    settings: KeySettings,
 }
 
 impl Asked {
@@ -196,8 +201,15 @@ impl Asked {
                 Manage::RemoveSecret { function: names.function()?, name: names.text(2)?.to_owned() }
             }
             Action::CreateKey => {
-                let NewKey { account, roles, ttl_seconds } = json(body)?;
-                Manage::CreateKey { tenant: names.tenant()?, account, roles, ttl_seconds }
+                let NewKey { account, roles, ttl_seconds, settings } = json(body)?;
+                Manage::CreateKey { tenant: names.tenant()?, account, roles, ttl_seconds, settings }
+            }
+            Action::PutClientCa => {
+                let ca = json::<ClientCa>(body)?;
+                Manage::PutClientCa { tenant: names.tenant()?, name: names.text(1)?.to_owned(), ca }
+            }
+            Action::RemoveClientCa => {
+                Manage::RemoveClientCa { tenant: names.tenant()?, name: names.text(1)?.to_owned() }
             }
             Action::RevokeKey => {
                 Manage::RevokeKey { key: KeyId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)? }
@@ -226,6 +238,7 @@ fn reading(action: Action, names: &Names<'_>, query: Option<&str>) -> Result<Man
         }
         Action::ListSecrets => Manage::ListSecrets { function: names.function()? },
         Action::ListKeys => Manage::ListKeys { tenant: names.tenant()? },
+        Action::ListClientCas => Manage::ListClientCas { tenant: names.tenant()? },
         Action::ReadMetrics => Manage::ReadMetrics,
         // No path leads to any other: a function is called through its own, and changes are told apart before.
         _ => return Err(Refusal::NotFound),

@@ -47,6 +47,8 @@ pub enum Fault {
     Path,
     /// The body ended early or could not be read.
     Body,
+    /// The body is not the one that was signed.
+    BodyAltered,
 }
 
 impl Fault {
@@ -69,6 +71,7 @@ impl Fault {
             Self::Target => "bad_target",
             Self::Path => "ambiguous_path",
             Self::Body => "bad_body",
+            Self::BodyAltered => "body_altered",
         }
     }
 
@@ -93,6 +96,7 @@ impl Fault {
                  or control bytes"
             }
             Self::Body => "the request body ended early or could not be read",
+            Self::BodyAltered => "the request body is not the one that was signed",
         }
     }
 }
@@ -125,6 +129,8 @@ pub enum Refusal {
     KeysUnavailable,
     /// Policies do not allow it.
     Forbidden,
+    /// The connection was made to another host, and shows or lacks the certificate of this one.
+    Misdirected,
     /// Nothing there, or nothing the caller may know of.
     NotFound,
     /// The route does not take this method.
@@ -203,6 +209,7 @@ impl Refusal {
             Self::BadRequest(_) | Self::Invalid { .. } => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound | Self::Missing { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeadTimeout | Self::BodyTimeout | Self::ClientGone => StatusCode::REQUEST_TIMEOUT,
@@ -246,6 +253,7 @@ impl Refusal {
             Self::Unauthenticated => "unauthenticated",
             Self::KeysUnavailable => "keys_unavailable",
             Self::Forbidden => "forbidden",
+            Self::Misdirected => "misdirected",
             Self::NotFound | Self::Missing { .. } => "not_found",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::BodyTooLarge => "body_too_large",
@@ -286,6 +294,7 @@ impl Refusal {
             Self::Unauthenticated => "a valid credential is needed",
             Self::KeysUnavailable => "the keys to check the credential cannot be had at the moment",
             Self::Forbidden => "policies do not allow this",
+            Self::Misdirected => "connect to this very host, by its name and with the certificate it asks for",
             Self::NotFound => "there is nothing here, or nothing you may know of",
             Self::MethodNotAllowed { .. } => "this path does not take the method",
             Self::BodyTooLarge => "the request body is larger than allowed",
@@ -349,6 +358,7 @@ impl Refusal {
             | Self::Unauthenticated
             | Self::KeysUnavailable
             | Self::Forbidden
+            | Self::Misdirected
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
             | Self::BodyTooLarge
@@ -459,38 +469,4 @@ struct Problem<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use cofferdam_model::random::SeededRandom;
-
-    #[test]
-    fn a_failed_ending_keeps_its_name_through_the_refusal() {
-        for ending in Ending::ALL.iter().copied() {
-            let refusal = Refusal::of_ending(ending, None);
-            match refusal {
-                Refusal::Internal => assert_eq!(refusal.ending(), Ending::PlatformFailed),
-                _ => assert_eq!(refusal.ending(), ending),
-            }
-            assert!(refusal.status().is_client_error() || refusal.status().is_server_error());
-        }
-    }
-
-    #[test]
-    fn a_problem_document_names_code_request_and_source() {
-        let request = RequestId::mint(&SeededRandom::new(1));
-        let refusal = Refusal::FunctionTrapped;
-        let document: serde_json::Value = serde_json::from_slice(&refusal.problem(&request)).unwrap();
-        assert_eq!(document["type"], "urn:cofferdam:problem:function_trapped");
-        assert_eq!(document["status"], 502);
-        assert_eq!(document["source"], "function");
-        assert_eq!(document["request_id"], request.as_str());
-        assert_eq!(refusal.headers()[header::CONTENT_TYPE], "application/problem+json");
-    }
-
-    #[test]
-    fn retry_after_is_never_zero_and_rounds_up() {
-        let after = |wait| Refusal::RateLimited { retry_after: wait }.headers()[header::RETRY_AFTER].clone();
-        assert_eq!(after(Duration::ZERO), "1");
-        assert_eq!(after(Duration::from_millis(1_001)), "2");
-    }
-}
+mod tests;

@@ -8,12 +8,16 @@ use crate::egress::EgressCeiling;
 use crate::facts::Level;
 use crate::function::FunctionSettings;
 use crate::id::{FunctionId, KeyId, RouteId, TenantId, VersionId, platform_tenant};
-use crate::limits::FunctionLimits;
+use crate::machine::{ClientCa, KeySettings};
 use crate::reading::{LogRange, UsageRange};
 use crate::route::RouteSpec;
 use crate::secret::SecretValue;
 use crate::tenant::TenantSettings;
 use std::sync::Arc;
+
+mod invoke;
+
+pub use invoke::Invoke;
 
 macro_rules! actions {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -76,6 +80,12 @@ actions! {
     ListKeys,
     /// Revoke an API key.
     RevokeKey,
+    /// Trust an authority to name machines by certificates.
+    PutClientCa,
+    /// See the authorities trusted for certificates of machines.
+    ListClientCas,
+    /// Trust an authority no more.
+    RemoveClientCa,
     /// Read a function's logs.
     ReadLogs,
     /// See a tenant's cells.
@@ -140,59 +150,6 @@ pub trait Operation {
     /// What a reader of the log should know of a change beyond action and resource. Never a secret.
     fn detail(&self) -> Option<String> {
         None
-    }
-}
-
-/// Call a function: resolved by the router to exactly one version. Cheap to clone the ids of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invoke {
-    /// Whose.
-    pub tenant: TenantId,
-    /// Which function.
-    pub function: FunctionId,
-    /// Its name, which policies may speak of.
-    pub function_name: Arc<str>,
-    /// Which version of it.
-    pub version: VersionId,
-    /// Digest of the component.
-    pub component: Digest,
-    /// The route that matched; none for a direct invocation by name.
-    pub route: Option<RouteId>,
-    /// Whether the route was declared public.
-    pub public: bool,
-    /// How durably the call is recorded before it takes effect.
-    pub audit: Level,
-    /// What the call may use, already under every ceiling.
-    pub limits: Arc<FunctionLimits>,
-}
-
-impl Operation for Invoke {
-    fn action(&self) -> Action {
-        Action::Invoke
-    }
-
-    fn tenant(&self) -> TenantId {
-        self.tenant.clone()
-    }
-
-    fn resource(&self) -> Resource {
-        Resource::Function { id: self.function.clone(), name: self.function_name.clone() }
-    }
-
-    fn level(&self) -> Level {
-        self.audit
-    }
-
-    fn route(&self) -> Option<&RouteId> {
-        self.route.as_ref()
-    }
-
-    fn public(&self) -> bool {
-        self.public
-    }
-
-    fn version(&self) -> Option<(&VersionId, Digest)> {
-        Some((&self.version, self.component))
     }
 }
 
@@ -333,6 +290,8 @@ pub enum Manage {
         roles: Vec<String>,
         /// Seconds it is good for.
         ttl_seconds: u64,
+        /// What it is, and where and how it may be used.
+        settings: KeySettings,
     },
     /// List API keys.
     ListKeys {
@@ -343,6 +302,27 @@ pub enum Manage {
     RevokeKey {
         /// Which; names its tenant.
         key: KeyId,
+    },
+    /// Trust an authority to name machines by certificates, or replace what is known of it.
+    PutClientCa {
+        /// Where.
+        tenant: TenantId,
+        /// Its name there.
+        name: String,
+        /// All that is to be known of it.
+        ca: ClientCa,
+    },
+    /// List the authorities trusted for certificates of machines.
+    ListClientCas {
+        /// Where.
+        tenant: TenantId,
+    },
+    /// Trust an authority no more.
+    RemoveClientCa {
+        /// Where.
+        tenant: TenantId,
+        /// Its name there.
+        name: String,
     },
     /// Read log lines of a function.
     ReadLogs {
@@ -392,6 +372,9 @@ impl Operation for Manage {
             Self::CreateKey { .. } => Action::CreateKey,
             Self::ListKeys { .. } => Action::ListKeys,
             Self::RevokeKey { .. } => Action::RevokeKey,
+            Self::PutClientCa { .. } => Action::PutClientCa,
+            Self::ListClientCas { .. } => Action::ListClientCas,
+            Self::RemoveClientCa { .. } => Action::RemoveClientCa,
             Self::ReadLogs { .. } => Action::ReadLogs,
             Self::ListCells { .. } => Action::ListCells,
             Self::RecycleCells { .. } => Action::RecycleCells,
@@ -413,6 +396,9 @@ impl Operation for Manage {
             | Self::RemovePolicy { tenant, .. }
             | Self::CreateKey { tenant, .. }
             | Self::ListKeys { tenant }
+            | Self::PutClientCa { tenant, .. }
+            | Self::ListClientCas { tenant }
+            | Self::RemoveClientCa { tenant, .. }
             | Self::ListCells { tenant, .. }
             | Self::RecycleCells { tenant, .. } => tenant.clone(),
             Self::RevokeKey { key } => key.tenant(),
@@ -467,10 +453,13 @@ impl Operation for Manage {
             Self::PutPolicy { name, .. }
             | Self::RemovePolicy { name, .. }
             | Self::PutSecret { name, .. }
-            | Self::RemoveSecret { name, .. } => Some(format!("name={name}")),
-            Self::CreateKey { account, roles, ttl_seconds, .. } => {
-                Some(format!("account={account} roles={} ttl_seconds={ttl_seconds}", roles.join(",")))
+            | Self::RemoveSecret { name, .. }
+            | Self::RemoveClientCa { name, .. } => Some(format!("name={name}")),
+            Self::CreateKey { account, roles, ttl_seconds, settings, .. } => {
+                let roles = roles.join(",");
+                Some(format!("account={account} roles={roles} ttl_seconds={ttl_seconds}{}", settings.detail()))
             }
+            Self::PutClientCa { name, ca, .. } => Some(format!("name={name} {}", ca.detail())),
             Self::RevokeKey { key } => Some(format!("key={key}")),
             Self::ListCells { function, .. } | Self::RecycleCells { function, .. } => {
                 function.as_ref().map(|function| format!("function={}", function.name))
@@ -483,6 +472,7 @@ impl Operation for Manage {
             | Self::RemoveFunction { .. }
             | Self::ListSecrets { .. }
             | Self::ListKeys { .. }
+            | Self::ListClientCas { .. }
             | Self::ReadLogs { .. } => None,
         }
     }

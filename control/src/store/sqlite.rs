@@ -2,6 +2,7 @@
 //!
 //! Owns the statements. Must never build one from text it was given: values are bound, always.
 
+mod machine;
 mod usage;
 
 use std::path::Path;
@@ -13,8 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    ApiKeyRow, FunctionRow, MemberRow, OpenCall, PolicyRow, RouteRow, SecretRow, Store, TenantRow, TenantState,
-    Transaction, UsageMark, UsageRow, UsageStep, VersionRow, Work, migrations,
+    ApiKeyRow, ClientCaRow, FunctionRow, MemberRow, OpenCall, PolicyRow, RouteRow, SecretRow, Store, TenantRow,
+    TenantState, Transaction, UsageMark, UsageRow, UsageStep, VersionRow, Work, migrations,
 };
 use crate::error::ControlError;
 use crate::vault::{self, WrappedKey};
@@ -127,12 +128,8 @@ impl Transaction for SqliteTransaction<'_> {
                 own,
                 secret_row,
             )?,
-            api_keys: self.rows(
-                "SELECT id, account, roles, mac, created, expires, revoked
-                 FROM api_keys WHERE tenant = ?1 ORDER BY id",
-                own,
-                api_key_row,
-            )?,
+            api_keys: self.rows(machine::KEYS, own, machine::key_row)?,
+            client_cas: self.rows(machine::CAS, own, machine::ca_row)?,
         }))
     }
 
@@ -290,21 +287,7 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     fn insert_api_key(&mut self, key: &ApiKeyRow) -> Result<(), ControlError> {
-        self.execute(
-            "INSERT INTO api_keys (id, tenant, account, roles, mac, created, expires, revoked)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            params![
-                key.id.as_str(),
-                key.id.tenant().as_str(),
-                key.account,
-                json(&key.roles)?,
-                key.mac,
-                signed(key.created.0)?,
-                signed(key.expires.0)?,
-                key.revoked.map(|at| signed(at.0)).transpose()?,
-            ],
-        )?;
-        Ok(())
+        machine::insert_key(self, key)
     }
 
     fn revoke_api_key(&mut self, id: &KeyId, at: UnixNanos) -> Result<bool, ControlError> {
@@ -314,6 +297,15 @@ impl Transaction for SqliteTransaction<'_> {
 
     fn remove_api_key(&mut self, id: &KeyId) -> Result<bool, ControlError> {
         Ok(self.execute("DELETE FROM api_keys WHERE id = ?1", [id.as_str()])? > 0)
+    }
+
+    fn put_client_ca(&mut self, tenant: &TenantId, ca: &ClientCaRow) -> Result<(), ControlError> {
+        machine::put_ca(self, tenant, ca)
+    }
+
+    fn remove_client_ca(&mut self, tenant: &TenantId, name: &str) -> Result<bool, ControlError> {
+        let sql = "DELETE FROM client_cas WHERE tenant = ?1 AND name = ?2";
+        Ok(self.execute(sql, params![tenant.as_str(), name])? > 0)
     }
 
     fn components(&mut self, tenant: Option<&TenantId>) -> Result<Vec<(Digest, u64)>, ControlError> {
@@ -419,18 +411,6 @@ fn secret_row(row: &Row<'_>) -> Result<SecretRow, ControlError> {
         version: number(row, 2)?,
         sealed: vault::decode(&get::<Vec<u8>>(row, 3)?)?,
         updated: UnixNanos(number(row, 4)?),
-    })
-}
-
-fn api_key_row(row: &Row<'_>) -> Result<ApiKeyRow, ControlError> {
-    Ok(ApiKeyRow {
-        id: id(row, 0, KeyId::parse)?,
-        account: get(row, 1)?,
-        roles: from_json(row, 2)?,
-        mac: get(row, 3)?,
-        created: UnixNanos(number(row, 4)?),
-        expires: UnixNanos(number(row, 5)?),
-        revoked: get::<Option<i64>>(row, 6)?.map(unsigned).transpose()?.map(UnixNanos),
     })
 }
 

@@ -25,6 +25,7 @@ impl From<ControlError> for Refusal {
             | ControlError::StorageFull { .. } => Self::Conflict { message },
             ControlError::Policy(cause) => Self::Invalid { message: cause.to_string() },
             ControlError::Invalid { .. }
+            | ControlError::Authority(_)
             | ControlError::AboveCeiling { .. }
             | ControlError::TooMany { .. }
             | ControlError::TooLarge { .. } => Self::Invalid { message },
