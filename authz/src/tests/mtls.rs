@@ -53,7 +53,7 @@ impl Authority {
             invalidity_date: None,
         };
         let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2026, 6, 1),
+            this_update: date_time_ymd(2025, 6, 1),
             next_update: date_time_ymd(next, 6, 1),
             crl_number: SerialNumber::from(1u64),
             issuing_distribution_point: None,

@@ -5,6 +5,7 @@
 mod access;
 mod functions;
 mod installation;
+mod machines;
 mod routes;
 mod storage;
 mod usage;
