@@ -200,19 +200,8 @@ impl Asked {
             Action::RemoveSecret => {
                 Manage::RemoveSecret { function: names.function()?, name: names.text(2)?.to_owned() }
             }
-            Action::CreateKey => {
-                let NewKey { account, roles, ttl_seconds, settings } = json(body)?;
-                Manage::CreateKey { tenant: names.tenant()?, account, roles, ttl_seconds, settings }
-            }
-            Action::PutClientCa => {
-                let ca = json::<ClientCa>(body)?;
-                Manage::PutClientCa { tenant: names.tenant()?, name: names.text(1)?.to_owned(), ca }
-            }
-            Action::RemoveClientCa => {
-                Manage::RemoveClientCa { tenant: names.tenant()?, name: names.text(1)?.to_owned() }
-            }
-            Action::RevokeKey => {
-                Manage::RevokeKey { key: KeyId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)? }
+            action @ (Action::CreateKey | Action::RevokeKey | Action::PutClientCa | Action::RemoveClientCa) => {
+                of_machines(action, &names, body)?
             }
             Action::ListCells => Manage::ListCells { tenant: names.tenant()?, function: names.function_if_named()? },
             Action::RecycleCells => {
@@ -221,6 +210,23 @@ impl Asked {
             action => reading(action, &names, query)?,
         })
     }
+}
+
+/// Those about keys, and about authorities that name machines.
+fn of_machines(action: Action, names: &Names<'_>, body: &[u8]) -> Result<Manage, Refusal> {
+    Ok(match action {
+        Action::CreateKey => {
+            let NewKey { account, roles, ttl_seconds, settings } = json(body)?;
+            Manage::CreateKey { tenant: names.tenant()?, account, roles, ttl_seconds, settings }
+        }
+        Action::PutClientCa => {
+            let ca = json::<ClientCa>(body)?;
+            Manage::PutClientCa { tenant: names.tenant()?, name: names.text(1)?.to_owned(), ca }
+        }
+        Action::RemoveClientCa => Manage::RemoveClientCa { tenant: names.tenant()?, name: names.text(1)?.to_owned() },
+        Action::RevokeKey => Manage::RevokeKey { key: KeyId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)? },
+        _ => return Err(Refusal::NotFound),
+    })
 }
 
 /// Those that take a query and no body, or neither.

@@ -1,4 +1,4 @@
-//! Attacks on machines' credentials: signatures that are bent or shown again, and certificates where they do not belong.
+//! Attacks on machines: signatures that are bent or shown again, certificates where they do not belong.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -6,9 +6,11 @@ use std::sync::Arc;
 use cofferdam_tests::pki::{Authority, Machine, settings};
 use cofferdam_tests::{Broken, Client, Scene, guests};
 use http::StatusCode;
-use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue};
+use rustls::NamedGroup;
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
 use rustls::pki_types::ServerName;
-use rustls::{NamedGroup, client::Tls13ClientSessionValue};
 use tokio_rustls::TlsConnector;
 
 const PAY: &str = "spiffe://acme.example/pay";

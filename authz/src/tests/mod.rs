@@ -9,6 +9,7 @@ mod jwks;
 mod jwt;
 mod mtls;
 mod policies;
+mod signer;
 mod sigv4;
 mod tokens;
 
@@ -49,7 +50,7 @@ pub(crate) struct World {
     pub(crate) suspended: TenantId,
     pub(crate) members: HashMap<(TenantId, String), Vec<String>>,
     pub(crate) keys: Mutex<HashMap<KeyId, Arc<ApiKeyRecord>>>,
-    pub(crate) secrets: Arc<sigv4::Secrets>,
+    pub(crate) secrets: Arc<signer::Secrets>,
     pub(crate) authorities: Mutex<HashMap<TenantId, Arc<ClientAuthorities>>>,
     pub(crate) random: SeededRandom,
 }
