@@ -21,6 +21,7 @@ for digest in $(cd "$ROOT" && committed | sed "s|^$ROOT/||"); do
 done
 "$HERE/hello-js/build.sh"
 "$HERE/hello-py/build.sh"
+"$ROOT/tests/signers/build.sh"
 # What no run has wanted for a week was built from sources long changed.
 find "$FIXTURES" -mindepth 2 -maxdepth 2 -name 'hello-*.wasm' -mtime +7 -delete
 

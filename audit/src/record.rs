@@ -292,6 +292,7 @@ fn decision(o: &mut Object<'_>, facts: &CallFacts) {
 }
 
 fn principal(o: &mut Object<'_>, facts: &PrincipalFacts) {
+    o.maybe_text("bound", Some(facts.bound.as_str()).filter(|_| !facts.bound.is_none()), NAME_BYTES);
     o.text("credential", facts.credential.as_str(), NAME_BYTES);
     o.maybe_text("credential_id", facts.credential_id.as_deref(), SUBJECT_BYTES);
     o.text("id", &facts.id, SUBJECT_BYTES);

@@ -160,7 +160,7 @@ fn context<A: Operation>(
     // Cedar reads milliseconds, the log writes microseconds.
     let at = circumstances.at.to_string();
     let now = format!("{}Z", at.get(..23).ok_or(Unaskable("time"))?);
-    Context::from_pairs([
+    let mut pairs = vec![
         ("source".to_owned(), RestrictedExpression::new_ip(circumstances.source.to_string())),
         ("tls".to_owned(), text(circumstances.tls.as_str())),
         ("method".to_owned(), text(&circumstances.method)),
@@ -170,6 +170,10 @@ fn context<A: Operation>(
         ("credential".to_owned(), text(principal.credential().as_str())),
         ("now".to_owned(), RestrictedExpression::new_datetime(now)),
         ("request".to_owned(), text(circumstances.request.as_str())),
-    ])
-    .map_err(|_| Unaskable("context"))
+        ("bound".to_owned(), text(principal.bound().as_str())),
+    ];
+    if let Some(machine) = principal.certificate() {
+        pairs.push(("certificate".to_owned(), text(machine)));
+    }
+    Context::from_pairs(pairs).map_err(|_| Unaskable("context"))
 }

@@ -21,6 +21,9 @@ pub enum IdentityError {
         #[source]
         cause: Option<FetchError>,
     },
+    /// It may be good, and whether it was shown before cannot be remembered now.
+    #[error("too many signatures to remember")]
+    Overloaded,
 }
 
 macro_rules! refusals {
@@ -71,8 +74,22 @@ refusals! {
     Tenant = "tenant",
     /// No such API key, or not its secret.
     ApiKey = "api_key",
-    /// The API key was revoked.
+    /// The key or certificate was revoked.
     Revoked = "revoked",
+    /// Shown from a network that the key is not bound to.
+    Network = "network",
+    /// More than one credential, or two forms of one.
+    TwoCredentials = "two_credentials",
+    /// A signature for another day, region or service.
+    Scope = "scope",
+    /// A part of the request that must be signed is not.
+    Unsigned = "unsigned",
+    /// A signature that was shown before, or may have been.
+    Replay = "replay",
+    /// A certificate that no authority of the tenant stands for.
+    Certificate = "certificate",
+    /// A certificate whose machine is nobody here.
+    UnknownMachine = "unknown_machine",
 }
 
 impl From<Refusal> for IdentityError {
@@ -94,6 +111,20 @@ impl FetchError {
     /// A failure to get what is at `location`.
     pub fn new(location: impl Into<String>, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { location: location.into(), cause: cause.into() }
+    }
+}
+
+/// An authority of machines cannot be used. Says what to give instead, for whoever gave it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("authority `{name}`: {problem}")]
+pub struct AuthorityError {
+    name: String,
+    problem: String,
+}
+
+impl AuthorityError {
+    pub(crate) fn new(name: &str, problem: String) -> Self {
+        Self { name: name.to_owned(), problem }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who is asking, and whether they may.
 //!
-//! Owns identities (tokens, keys, API keys), the policy language's setting (schema, tiers, compilation) and the one
+//! Owns identities (tokens, keys, certificates), the policy language's setting (schema, tiers, compilation) and the one
 //! decision, which mints a `Permit`. Must never know HTTP, the log or a database, and never keep a decision.
 
 mod decide;
@@ -14,11 +14,11 @@ mod schema;
 mod tests;
 
 pub use decide::{Authorizer, Denied, Outcome, Permit, Tier};
-pub use error::{FetchError, IdentityError, IssuerError, PolicyError, Refusal};
-pub use identity::api_key;
+pub use error::{AuthorityError, FetchError, IdentityError, IssuerError, PolicyError, Refusal};
 pub use identity::{
-    Algorithm, ApiKeyRecord, Credential, Directory, Identities, IssuerConfig, JWKS_BYTES, JwksSource, Pepper,
-    Principal, SecretText,
+    AccessSecrets, Algorithm, ApiKeyRecord, Claim, ClientAuthorities, Credential, Directory, Identities, IssuerConfig,
+    JWKS_BYTES, JwksSource, Payload, PeerCertificate, Pepper, Principal, SecretText, SignedRequest, Sigv4Config,
 };
+pub use identity::{api_key, mtls, sigv4};
 
 pub use policy::{POLICIES_BYTES_MAX, POLICIES_MAX, POLICY_BYTES_MAX, TenantPolicies};

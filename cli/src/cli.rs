@@ -70,7 +70,7 @@ enum Command {
     Secret(commands::secret::SecretArgs),
     /// See and replace the root key
     Vault(commands::vault::VaultArgs),
-    /// Make, list and revoke API keys
+    /// Make, list and revoke keys of service accounts
     Key(commands::key::KeyArgs),
     /// Make, list and show tenants, replace and destroy their keys
     Tenant(commands::access::TenantArgs),

@@ -203,6 +203,7 @@ impl From<ControlError> for Failure {
             | ControlError::TooMany { .. }
             | ControlError::TooLarge { .. }
             | ControlError::KeyFile { .. }
+            | ControlError::Authority(_)
             | ControlError::Policy(_) => Kind::Invalid,
             ControlError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Kind::NotFound,
             ControlError::Io { .. }

@@ -109,7 +109,8 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let keys = HttpsJwks::new(&Trust::Native).map_err(|error| failed("reading the system's roots", &error))?;
     let pepper = control.pepper().map_err(|error| failed("reading the key of API keys", &error))?;
     let identities = Identities::new(config.issuers.clone(), pepper, Arc::new(keys), clock.clone())
-        .map_err(|error| Failure::config(chain(&error)))?;
+        .map_err(|error| Failure::config(chain(&error)))?
+        .signed_by(config.sigv4.clone(), control.clone());
     let sandbox = Sandbox::start(sandbox_config(&layout, &config)?, clock.clone(), random.clone())
         .await
         .map_err(|error| failed("starting the sandbox", &error))?;

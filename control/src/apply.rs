@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::Control;
 use crate::deployment::list_secrets;
 use crate::error::ControlError;
+use crate::machine::{self, describe_ca};
 use crate::snapshot::{FunctionEntry, Snapshot, TenantEntry, compile};
 use crate::store::{self, TenantRow, TenantState, Transaction};
 use crate::tenant::{Done, describe_key};
@@ -58,6 +59,7 @@ impl Control {
             | Manage::ReadTenant { .. }
             | Manage::ListSecrets { .. }
             | Manage::ListKeys { .. }
+            | Manage::ListClientCas { .. }
             | Manage::ReadLogs { .. } => read(&self.snapshot(), operation),
             Manage::ReadUsage { tenant, range } => usage::read(self, tenant, range),
             Manage::ListSecretVersions { function, name } => secret::versions(self, &self.snapshot(), function, name),
@@ -102,7 +104,9 @@ impl Control {
                 Some(unchanged) => unchanged,
                 None => compile(&self.authorizer, &state)?,
             };
-            Ok((answer, TenantEntry::build(state, policies, &self.ceiling, self.tenant_limits.clone()), generation))
+            let authorities = machine::authorities(&state, before.tenant(&tenant).map(|old| &**old));
+            let limits = (&self.ceiling, self.tenant_limits.clone());
+            Ok((answer, TenantEntry::build(state, policies, authorities, limits), generation))
         })?;
         self.snapshot.store(before.with(entry, generation).into());
         Ok(answer)
@@ -164,10 +168,12 @@ impl Change<'_> {
                 self.rotate_secret(function, name, value, *revoke_older)
             }
             Manage::RollbackSecret { function, name, version } => self.rollback_secret(function, name, *version),
-            Manage::CreateKey { tenant, account, roles, ttl_seconds } => {
-                self.create_key(tenant, account, roles, *ttl_seconds)
+            Manage::CreateKey { tenant, account, roles, ttl_seconds, settings } => {
+                self.create_key(tenant, (account, roles), *ttl_seconds, settings)
             }
             Manage::RevokeKey { key } => self.revoke_key(key),
+            Manage::PutClientCa { tenant, name, ca } => self.put_client_ca(tenant, name, ca),
+            Manage::RemoveClientCa { tenant, name } => self.remove_client_ca(tenant, name),
             Manage::ListTenants
             | Manage::ReadTenant { .. }
             | Manage::ReadUsage { .. }
@@ -178,6 +184,7 @@ impl Change<'_> {
             | Manage::RotateRootKey { .. }
             | Manage::ReadRootKey
             | Manage::ListKeys { .. }
+            | Manage::ListClientCas { .. }
             | Manage::ReadLogs { .. }
             | Manage::ListCells { .. }
             | Manage::RecycleCells { .. }
@@ -216,6 +223,10 @@ fn read(snapshot: &Snapshot, operation: &Manage) -> Done {
         Manage::ListKeys { tenant: id } => {
             let keys: Vec<_> = tenant(id)?.api_keys().map(describe_key).collect();
             Ok(json!({ "tenant": id, "keys": keys }))
+        }
+        Manage::ListClientCas { tenant: id } => {
+            let cas: Vec<_> = tenant(id)?.client_cas().iter().map(describe_ca).collect();
+            Ok(json!({ "tenant": id, "authorities": cas }))
         }
         _ => Err(ControlError::NotAChange { action: operation.action().as_str() }),
     }

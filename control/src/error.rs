@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use cofferdam_authz::PolicyError;
+use cofferdam_authz::{AuthorityError, PolicyError};
 
 use crate::vault::RootError;
 
@@ -131,6 +131,9 @@ pub enum ControlError {
         /// What is left.
         what: String,
     },
+    /// An authority of machines is not one; the message says what to give.
+    #[error(transparent)]
+    Authority(AuthorityError),
     /// Something sealed cannot be opened.
     #[error("a sealed value cannot be opened")]
     Vault(#[from] VaultError),

@@ -10,6 +10,7 @@ mod error;
 mod function;
 pub mod issuer;
 mod keyfile;
+mod machine;
 mod rotation;
 mod route;
 mod secret;
@@ -31,8 +32,8 @@ use arc_swap::ArcSwap;
 use cofferdam_authz::{Authorizer, Pepper, SecretText, api_key};
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::{
-    Clock, Digest, EgressRule, Env, FunctionId, FunctionLimits, KeyId, OsRandom, Random, SystemClock, TenantId,
-    TenantLimits,
+    Clock, Digest, EgressRule, Env, FunctionId, FunctionLimits, KeyId, KeySettings, OsRandom, Random, SystemClock,
+    TenantId, TenantLimits,
 };
 
 use crate::apply::{Change, Means, NewTenant};
@@ -156,6 +157,8 @@ impl Control {
             created: now,
             expires: now.plus(OPERATOR_KEY_TTL),
             revoked: None,
+            settings: KeySettings::default(),
+            sealed: None,
         };
         store::run(&mut store, |tx| {
             let (ceiling, limits) = (&config.ceiling, &config.tenant_limits);
@@ -315,7 +318,9 @@ fn load(
                     Arc::new(defaults.suspended(true))
                 }
             };
-            snapshot = snapshot.with(TenantEntry::build(state, policies, ceiling, limits.clone()), 0);
+            let authorities = machine::authorities(&state, None);
+            let entry = TenantEntry::build(state, policies, authorities, (ceiling, limits.clone()));
+            snapshot = snapshot.with(entry, 0);
         }
         let generation = tx.next_generation()?;
         Ok(snapshot.at(generation))

@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use cofferdam_authz::{ApiKeyRecord, Authorizer, Directory, TenantPolicies};
+use cofferdam_authz::{ApiKeyRecord, Authorizer, ClientAuthorities, Directory, TenantPolicies};
 use cofferdam_model::{
     Digest, EgressCeiling, FunctionId, FunctionLimits, FunctionSettings, KeyId, RouteId, RouteSpec, TenantId,
     TenantLimits, UnixNanos, VersionId,
 };
 
 use crate::error::ControlError;
-use crate::store::{ApiKeyRow, FunctionRow, MemberRow, PolicyRow, SecretRow, TenantState, VersionRow};
+use crate::store::{ApiKeyRow, ClientCaRow, FunctionRow, MemberRow, PolicyRow, SecretRow, TenantState, VersionRow};
 use crate::vault::WrappedKey;
 
 /// Everything that exists, at one moment.
@@ -45,6 +45,8 @@ pub struct TenantEntry {
     policies: Arc<TenantPolicies>,
     sources: Vec<PolicyRow>,
     api_keys: BTreeMap<KeyId, ApiKeyEntry>,
+    client_cas: Vec<ClientCaRow>,
+    authorities: Option<Arc<ClientAuthorities>>,
     pub(crate) keys: Vec<WrappedKey>,
 }
 
@@ -174,6 +176,10 @@ impl Directory for Snapshot {
     fn api_key(&self, id: &KeyId) -> Option<Arc<ApiKeyRecord>> {
         Some(self.tenants.get(&id.tenant())?.api_keys.get(id)?.record.clone())
     }
+
+    fn client_authorities(&self, tenant: &TenantId) -> Option<Arc<ClientAuthorities>> {
+        self.tenants.get(tenant)?.authorities.clone()
+    }
 }
 
 impl TenantEntry {
@@ -181,8 +187,8 @@ impl TenantEntry {
     pub(crate) fn build(
         state: TenantState,
         policies: Arc<TenantPolicies>,
-        ceiling: &FunctionLimits,
-        limits: Arc<TenantLimits>,
+        authorities: Option<Arc<ClientAuthorities>>,
+        (ceiling, limits): (&FunctionLimits, Arc<TenantLimits>),
     ) -> Self {
         let id = state.tenant.id.clone();
         let mut secrets: HashMap<FunctionId, Vec<SecretRow>> = HashMap::new();
@@ -214,6 +220,8 @@ impl TenantEntry {
             policies,
             sources: state.policies,
             api_keys: state.api_keys.into_iter().map(|row| (row.id.clone(), ApiKeyEntry::new(row))).collect(),
+            client_cas: state.client_cas,
+            authorities,
             keys: state.keys,
             id,
         }
@@ -249,6 +257,15 @@ impl TenantEntry {
         self.sources.iter().map(|policy| (policy.name.as_str(), policy.text.as_str()))
     }
 
+    /// The authorities that name its machines; none where it has none.
+    pub fn authorities(&self) -> Option<&Arc<ClientAuthorities>> {
+        self.authorities.as_ref()
+    }
+
+    pub(crate) fn client_cas(&self) -> &[ClientCaRow] {
+        &self.client_cas
+    }
+
     pub(crate) fn api_keys(&self) -> impl Iterator<Item = &ApiKeyRow> {
         self.api_keys.values().map(|key| &key.row)
     }
@@ -263,6 +280,7 @@ impl ApiKeyEntry {
             mac: row.mac,
             expires: row.expires,
             revoked: row.revoked.is_some(),
+            settings: row.settings.clone(),
         };
         Self { row, record: Arc::new(record) }
     }

@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
-use cofferdam_authz::api_key;
+use cofferdam_authz::{api_key, sigv4};
 use cofferdam_model::id::{is_name, platform_tenant};
-use cofferdam_model::{KeyId, TenantId, TenantLimits, TenantSettings};
+use cofferdam_model::{KeyId, KeyKind, KeySettings, TenantId, TenantLimits, TenantSettings};
 use serde_json::{Value, json};
 
 use crate::apply::{Change, NewTenant};
 use crate::error::ControlError;
+use crate::machine::check_settings;
 use crate::store::{ApiKeyRow, MemberRow, PolicyRow, TenantRow};
 use crate::vault::WrappedKey;
 
@@ -141,15 +142,32 @@ impl Change<'_> {
         Ok(json!({ "tenant": tenant, "name": name, "removed": true }))
     }
 
-    pub(crate) fn create_key(&mut self, tenant: &TenantId, account: &str, roles: &[String], ttl_seconds: u64) -> Done {
+    pub(crate) fn create_key(
+        &mut self,
+        tenant: &TenantId,
+        (account, roles): (&str, &[String]),
+        ttl_seconds: u64,
+        settings: &KeySettings,
+    ) -> Done {
         check_name("account", account)?;
+        check_settings(settings)?;
         check_roles(tenant, roles)?;
         if !KEY_TTL_SECONDS.contains(&ttl_seconds) {
             let reason = "a key is good for at least 60 seconds and at most 365 days";
             return Err(ControlError::invalid("ttl_seconds", &ttl_seconds.to_string(), reason));
         }
         self.make_room_for_key(tenant)?;
-        let (id, text, mac) = api_key::create(tenant, self.means.pepper, self.means.random);
+        let (id, text, mac, sealed) = match settings.kind {
+            KeyKind::ApiKey => {
+                let (id, text, mac) = api_key::create(tenant, self.means.pepper, self.means.random);
+                (id, text, mac, None)
+            }
+            KeyKind::Sigv4 => {
+                let keys = self.state(tenant)?.keys;
+                let (id, sealed, secret) = self.access_key(tenant, &keys)?;
+                (id, secret, [0; 32], Some(sealed))
+            }
+        };
         let key = ApiKeyRow {
             id,
             account: account.to_owned(),
@@ -158,11 +176,14 @@ impl Change<'_> {
             created: self.means.now,
             expires: self.means.now.plus(Duration::from_secs(ttl_seconds)),
             revoked: None,
+            settings: settings.clone(),
+            sealed,
         };
         self.tx.insert_api_key(&key)?;
         let mut answer = describe_key(&key);
         if let Value::Object(fields) = &mut answer {
-            fields.insert("key".into(), text.expose().into());
+            let name = if settings.kind == KeyKind::Sigv4 { "secret_access_key" } else { "key" };
+            fields.insert(name.into(), text.expose().into());
         }
         Ok(answer)
     }
@@ -198,7 +219,12 @@ pub(crate) type Done = Result<Value, ControlError>;
 
 /// An API key as callers see it.
 pub(crate) fn describe_key(key: &ApiKeyRow) -> Value {
+    let signs = key.settings.kind == KeyKind::Sigv4;
     json!({
+        "kind": key.settings.kind,
+        "access_key_id": signs.then(|| sigv4::access_key_id(&key.id)),
+        "networks": key.settings.networks,
+        "unsigned_payload": key.settings.unsigned_payload,
         "id": key.id,
         "account": key.account,
         "roles": key.roles,
@@ -217,7 +243,7 @@ pub(crate) fn check_name(field: &str, name: &str) -> Result<(), ControlError> {
     Err(ControlError::invalid(field, name, reason))
 }
 
-fn check_roles(tenant: &TenantId, roles: &[String]) -> Result<(), ControlError> {
+pub(crate) fn check_roles(tenant: &TenantId, roles: &[String]) -> Result<(), ControlError> {
     if roles.is_empty() || roles.len() > ROLES {
         return Err(ControlError::invalid("roles", &roles.join(","), "1 to 16 roles are expected"));
     }

@@ -13,7 +13,7 @@ mod root;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cofferdam_model::{Clock, FunctionId, Random, SealedValue, SecretValue, TenantId, WrappedDataKey};
+use cofferdam_model::{Clock, FunctionId, KeyId, Random, SealedValue, SecretValue, TenantId, WrappedDataKey};
 use zeroize::Zeroizing;
 
 use self::crypto::Message;
@@ -52,10 +52,17 @@ pub struct Place<'a> {
 impl<'a> Place<'a> {
     /// Label of secrets of functions.
     pub const SECRET: &'static str = "cofferdam/secret";
+    /// Label of secrets of access keys.
+    pub const ACCESS_KEY: &'static str = "cofferdam/access-key";
 
     /// The place of a function's secret.
     pub fn secret(tenant: &'a TenantId, function: &'a FunctionId, name: &'a str, version: u64) -> Self {
         Self { kind: Self::SECRET, tenant, owner: function.as_str(), name, version }
+    }
+
+    /// The place of an access key's secret. Ids of keys are never used twice, so there is one value in each.
+    pub fn access_key(tenant: &'a TenantId, key: &'a KeyId) -> Self {
+        Self { kind: Self::ACCESS_KEY, tenant, owner: key.as_str(), name: "secret", version: 1 }
     }
 
     /// What a value of format 1 is bound to.

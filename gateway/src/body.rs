@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::io::Alarm;
 use crate::refusal::{Fault, Refusal};
+use crate::signed::Altered;
 
 /// So many bytes have to come in the time a body may be idle; a byte now and then is no progress.
 const LEAST_BYTES: usize = 1024;
@@ -109,6 +110,7 @@ pub fn refusal(error: &InboundError) -> Refusal {
         InboundError::TooLarge => Refusal::BodyTooLarge,
         InboundError::Stalled => Refusal::BodyTimeout,
         InboundError::Gone(_) => Refusal::BadRequest(Fault::Body),
+        InboundError::Altered => Refusal::BadRequest(Fault::BodyAltered),
     }
 }
 
@@ -137,7 +139,10 @@ where
                 this.over = true;
                 return Poll::Ready(None);
             }
-            Poll::Ready(Some(Err(error))) => Err(InboundError::Gone(error.into())),
+            Poll::Ready(Some(Err(error))) => {
+                let error = error.into();
+                Err(if error.is::<Altered>() { InboundError::Altered } else { InboundError::Gone(error) })
+            }
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => this.take(&data).map(|()| Frame::data(data)),
                 Err(_) => Err(InboundError::Gone("trailers are not taken".into())),

@@ -12,8 +12,10 @@ use std::sync::Arc;
 use cofferdam_model::{Circumstances, Clock, Limits, Random, RequestId};
 use http::{HeaderMap, HeaderName, Method, Uri, Version, header, request};
 
+use crate::doors::CameBy;
 use crate::listen::{Arrived, Connection};
 use crate::refusal::{Fault, Refusal};
+use crate::signed::{AsSent, Payload};
 use crate::sniff::is_method;
 
 pub use path::segments;
@@ -30,7 +32,11 @@ pub struct Received {
     /// The fields, without those between two hops, those only we may set, and those that overrule the method.
     pub headers: HeaderMap,
     /// The body, not read yet.
-    pub body: hyper::body::Incoming,
+    pub body: Payload,
+    /// The head as it was sent, where it shows a signature.
+    pub(crate) sent: Option<AsSent>,
+    /// What the connection came by.
+    pub(crate) came: Option<CameBy>,
 }
 
 /// A request that is refused for its head, with what is known of it for the log.
@@ -55,8 +61,11 @@ pub fn receive(
         return Err(Box::new(Rejected { circumstances, refusal }));
     }
     let (parts, body) = request.into_parts();
+    let (sent, came) = (AsSent::of(&parts), connection.came.clone());
     match read(parts, limits, &mut circumstances) {
-        Ok((method, query, headers)) => Ok(Received { circumstances, method, query, headers, body }),
+        Ok((method, query, headers)) => {
+            Ok(Received { circumstances, method, query, headers, body: Payload::new(body), sent, came })
+        }
         Err(refusal) => Err(Box::new(Rejected { circumstances, refusal })),
     }
 }

@@ -23,6 +23,7 @@ use crate::node::Node;
 use crate::pipeline::Unrecorded;
 use crate::refusal::Refusal;
 use crate::respond::{Ran, Reply};
+use crate::signed::Payload;
 use crate::{egress, metrics, observe};
 
 /// Steps of counting that whoever asks for usage waits for. More is only left after a long time without counting.
@@ -31,7 +32,7 @@ const STEPS_TO_ANSWER: usize = 8;
 const CHANGE_BYTES: u64 = 1024 * 1024;
 
 /// Reads the body of a change, which must be whole to be decided on; the larger kind a few at a time.
-pub(crate) async fn read(node: &Node, asked: &Asked, body: hyper::body::Incoming) -> Result<Bytes, Refusal> {
+pub(crate) async fn read(node: &Node, asked: &Asked, body: Payload) -> Result<Bytes, Refusal> {
     let idle = Duration::from_millis(node.limits.body_idle_ms);
     if !asked.takes_component() {
         return Inbound::new(body, CHANGE_BYTES, idle)?.collect().await;

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use cofferdam_authz::IssuerConfig;
+use cofferdam_authz::{IssuerConfig, Sigv4Config};
 use cofferdam_model::{FunctionLimits, Isolation, Limits};
 use serde::Deserialize;
 
@@ -54,6 +54,9 @@ pub struct ServerConfig {
     /// What functions may ask of the outside, and how that is done.
     #[serde(default)]
     pub egress: EgressConfig,
+    /// Which signatures of requests are taken.
+    #[serde(default)]
+    pub sigv4: Sigv4Config,
     /// Issuers whose tokens are believed.
     #[serde(default)]
     pub issuers: Vec<IssuerConfig>,
@@ -193,6 +196,9 @@ impl ServerConfig {
             if let Some((message, remedy)) = provider.flaw() {
                 return wrong(&["root_key", key], message, remedy);
             }
+        }
+        if let Some((setting, remedy)) = self.sigv4.problem() {
+            return wrong(&["sigv4", setting], &format!("`sigv4.{setting}` is not usable"), remedy);
         }
         if let Err(error) = self.egress.check() {
             return Err(in_egress(text, path, &error));
@@ -377,6 +383,9 @@ mod tests {
         assert!(network.contains(":3:12: `10.0.0.1/8` is no network"), "{network}");
         let host = error("origin = \"a/b\"\n[[egress.default_ceiling.rules]]\nhost = \"127.1\"\n");
         assert!(host.contains(":3:8: `127.1` is no host pattern"), "{host}");
+        let weeks = error("origin = \"a/b\"\n[sigv4]\npresigned_seconds = 604801\n");
+        assert!(weeks.contains(":3:21: `sigv4.presigned_seconds` is not usable; write 1 to 604800"), "{weeks}");
+        assert!(error("origin = \"a/b\"\n[sigv4]\nregions = []\n").contains(":3:11: `sigv4.regions`"));
         assert!(error("origin = \"a/b\"\n[tls]\ncertificate = \"c\"").contains("missing field `key`"));
     }
 }

@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use crate::doors::{CameBy, Door};
 use crate::drain::{Drain, Phase};
 use crate::error::GatewayError;
 use crate::io::{Guarded, Patience};
@@ -42,6 +43,8 @@ pub struct Connection {
     pub tls: TlsVersion,
     /// `HTTP/1.1` or `HTTP/2`, by what was agreed on.
     pub version: Version,
+    /// The door of a tenant it came by, and what was shown there.
+    pub came: Option<CameBy>,
 }
 
 /// A request as it came off a connection.
@@ -64,6 +67,11 @@ pub struct Reset;
 pub trait Handler: Send + Sync + 'static {
     /// Answers one.
     fn handle(self: Arc<Self>, arrived: Arrived) -> impl Future<Output = Result<Response<OutBody>, Reset>> + Send;
+
+    /// The door of a host, where machines are asked for certificates.
+    fn door(&self, _host: &str) -> Option<Arc<Door>> {
+        None
+    }
 }
 
 /// Bound sockets and everything needed to serve on them.
@@ -165,7 +173,7 @@ async fn connection<H: Handler>(server: Arc<Server<H>>, stream: TcpStream, peer:
     let secured = tokio::select! {
         // A handshake is not work anyone waits for.
         () = drain.reached(Phase::Draining) => return,
-        secured = server.tls.secure(stream, peer, slot) => secured,
+        secured = server.tls.secure(stream, (peer, slot), |host| server.handler.door(host)) => secured,
     };
     let Ok(secured) = secured else { return };
     let hold = drain.hold();
@@ -174,11 +182,11 @@ async fn connection<H: Handler>(server: Arc<Server<H>>, stream: TcpStream, peer:
 }
 
 async fn serve_secured<H: Handler>(server: &Server<H>, secured: Secured<TcpStream>) {
-    let Secured { stream, version, h2, peer, slot: _slot } = secured;
+    let Secured { stream, version, h2, came, peer, slot: _slot } = secured;
     let limits = &server.limits;
     let pulse = Pulse::new(limits.requests_per_connection);
     let http = if h2 { Version::HTTP_2 } else { Version::HTTP_11 };
-    let info = Arc::new(Connection { peer, tls: version, version: http });
+    let info = Arc::new(Connection { peer, tls: version, version: http, came });
     let service = service_fn(|request: Request<Incoming>| {
         let (refused, open) = pulse.begin();
         let arrived = Arrived { request, connection: info.clone(), refused };

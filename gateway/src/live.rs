@@ -10,6 +10,7 @@ use cofferdam_control::{Control, ControlError, FunctionEntry, Snapshot, TenantEn
 use cofferdam_model::{FunctionId, Invoke, Level};
 use cofferdam_sandbox::{BoxError, Deployment, SecretsUnavailable};
 
+use crate::doors::Doors;
 use crate::egress::{Egress, Scope};
 use crate::routes::{RouteTable, Target};
 
@@ -19,11 +20,13 @@ pub struct Picture {
     pub snapshot: Arc<Snapshot>,
     /// How requests find it.
     pub routes: RouteTable,
+    /// Hosts at which machines show certificates.
+    pub(crate) doors: Doors,
     deployments: HashMap<FunctionId, Arc<Deployment>>,
 }
 
 impl Picture {
-    fn of(control: &Arc<Control>, egress: &Arc<Egress>) -> Self {
+    fn of(control: &Arc<Control>, egress: &Arc<Egress>, before: Option<&Self>) -> Self {
         let snapshot = control.snapshot();
         let deployments: HashMap<_, _> = snapshot
             .tenants()
@@ -43,7 +46,8 @@ impl Picture {
             })
             .collect();
         let routes = RouteTable::build(&snapshot, &deployments);
-        Self { snapshot, routes, deployments }
+        let doors = Doors::of(&snapshot, before.map(|before| &before.doors));
+        Self { snapshot, routes, doors, deployments }
     }
 
     /// A function called by name, without a route.
@@ -102,7 +106,7 @@ pub struct Live {
 impl Live {
     /// Takes the first picture.
     pub fn new(control: Arc<Control>, egress: Arc<Egress>) -> Self {
-        let picture = ArcSwap::from_pointee(Picture::of(&control, &egress));
+        let picture = ArcSwap::from_pointee(Picture::of(&control, &egress, None));
         Self { control, egress, picture }
     }
 
@@ -118,6 +122,6 @@ impl Live {
 
     /// Takes a new picture after a change. A later change may already be in it, never an earlier one missing.
     pub fn refresh(&self) {
-        self.picture.rcu(|_| Picture::of(&self.control, &self.egress));
+        self.picture.rcu(|before| Picture::of(&self.control, &self.egress, Some(before)));
     }
 }

@@ -7,8 +7,8 @@ use cofferdam_control::Snapshot;
 use cofferdam_model::id::is_name;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    Action, Digest, FunctionId, FunctionSettings, KeyId, Manage, Random, RouteSpec, SecretValue, TenantId,
-    TenantSettings,
+    Action, ClientCa, Digest, FunctionId, FunctionSettings, KeyId, KeySettings, Manage, Random, RouteSpec, SecretValue,
+    TenantId, TenantSettings,
 };
 use http::Method;
 use serde::Deserialize;
@@ -57,6 +57,9 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("POST", "tenants/*/keys", Action::CreateKey),
     ("GET", "tenants/*/keys", Action::ListKeys),
     ("DELETE", "keys/*", Action::RevokeKey),
+    ("PUT", "tenants/*/client-cas/*", Action::PutClientCa),
+    ("GET", "tenants/*/client-cas", Action::ListClientCas),
+    ("DELETE", "tenants/*/client-cas/*", Action::RemoveClientCa),
     ("GET", "tenants/*/cells", Action::ListCells),
     ("DELETE", "tenants/*/cells", Action::RecycleCells),
     ("GET", "tenants/*/functions/*/cells", Action::ListCells),
@@ -137,6 +140,8 @@ struct NewKey {
     account: String,
     roles: Vec<String>,
     ttl_seconds: u64,
+    #[serde(default)]
+    settings: KeySettings,
 }
 
 impl Asked {
@@ -208,12 +213,8 @@ impl Asked {
             | Action::RotateTenantKey
             | Action::ShredTenant
             | Action::RotateRootKey => sealed::change(self.action, &names, query, body)?,
-            Action::CreateKey => {
-                let NewKey { account, roles, ttl_seconds } = json(body)?;
-                Manage::CreateKey { tenant: names.tenant()?, account, roles, ttl_seconds }
-            }
-            Action::RevokeKey => {
-                Manage::RevokeKey { key: KeyId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)? }
+            action @ (Action::CreateKey | Action::RevokeKey | Action::PutClientCa | Action::RemoveClientCa) => {
+                of_machines(action, &names, body)?
             }
             Action::ListCells => Manage::ListCells { tenant: names.tenant()?, function: names.function_if_named()? },
             Action::RecycleCells => {
@@ -222,6 +223,23 @@ impl Asked {
             action => reading(action, &names, query)?,
         })
     }
+}
+
+/// Those about keys, and about authorities that name machines.
+fn of_machines(action: Action, names: &Names<'_>, body: &[u8]) -> Result<Manage, Refusal> {
+    Ok(match action {
+        Action::CreateKey => {
+            let NewKey { account, roles, ttl_seconds, settings } = json(body)?;
+            Manage::CreateKey { tenant: names.tenant()?, account, roles, ttl_seconds, settings }
+        }
+        Action::PutClientCa => {
+            let ca = json::<ClientCa>(body)?;
+            Manage::PutClientCa { tenant: names.tenant()?, name: names.text(1)?.to_owned(), ca }
+        }
+        Action::RemoveClientCa => Manage::RemoveClientCa { tenant: names.tenant()?, name: names.text(1)?.to_owned() },
+        Action::RevokeKey => Manage::RevokeKey { key: KeyId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)? },
+        _ => return Err(Refusal::NotFound),
+    })
 }
 
 /// Those that take a query and no body, or neither.
@@ -243,6 +261,7 @@ fn reading(action: Action, names: &Names<'_>, query: Option<&str>) -> Result<Man
         }
         Action::ReadRootKey => Manage::ReadRootKey,
         Action::ListKeys => Manage::ListKeys { tenant: names.tenant()? },
+        Action::ListClientCas => Manage::ListClientCas { tenant: names.tenant()? },
         Action::ReadMetrics => Manage::ReadMetrics,
         // No path leads to any other: a function is called through its own, and changes are told apart before.
         _ => return Err(Refusal::NotFound),

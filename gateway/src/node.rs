@@ -18,6 +18,8 @@ use crate::metrics::Metrics;
 
 /// Components that may be uploaded and held in memory at once.
 const UPLOADS: usize = 2;
+/// Bodies that may be held at once for their digest, each of up to 1 MiB.
+const SIGNED: usize = 64;
 
 /// What a node is made of.
 pub struct Node {
@@ -49,11 +51,11 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
 }
 
-/// The bound on components held in memory.
-pub struct Uploads(pub(crate) Semaphore);
+/// The bound on bodies held in memory: on components, and on those that have to be read before anyone is known.
+pub struct Uploads(pub(crate) Semaphore, pub(crate) Semaphore);
 
 impl Default for Uploads {
     fn default() -> Self {
-        Self(Semaphore::new(UPLOADS))
+        Self(Semaphore::new(UPLOADS), Semaphore::new(SIGNED))
     }
 }

@@ -7,11 +7,13 @@
 use std::sync::Arc;
 
 use cofferdam_audit::Recorded;
-use cofferdam_authz::{Credential, IdentityError, Permit, Principal};
+use cofferdam_authz::{Permit, Principal};
 use cofferdam_model::{CallFacts, Circumstances, Ending, Operation, PrincipalKind, Subject};
 use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 
-use crate::call::{self, Received};
+use crate::call;
+use crate::doors::Door;
+use crate::identify::identify;
 use crate::limits::Standing;
 use crate::listen::{Arrived, Handler, Reset};
 use crate::live::Picture;
@@ -30,6 +32,10 @@ pub(crate) struct Unrecorded;
 impl Handler for Node {
     async fn handle(self: Arc<Self>, arrived: Arrived) -> Result<Response<OutBody>, Reset> {
         answer(&self, arrived).await.map_err(|Unrecorded| Reset)
+    }
+
+    fn door(&self, host: &str) -> Option<Arc<Door>> {
+        self.live.load().doors.at(host).cloned()
     }
 }
 
@@ -81,6 +87,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
 
     // Route: on the canonical path, in one immutable picture of what exists.
     let picture = node.live.load();
+    picture.doors.check(&at.host, call.came.as_ref()).map_err(|refusal| Stopped::at(&at, refusal))?;
     let turn = match turn(&picture, &call) {
         Ok(turn @ (Turn::Health | Turn::Ready)) => return Ok(perform::health(node, &turn, &at).await),
         // Below `/-/` only those who are known learn what there is not.
@@ -137,37 +144,6 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
             Ok(change::manage(node, entry, body, standing).await)
         }
         Turn::Health | Turn::Ready => Err(Stopped::at(&at, Refusal::NotFound)),
-    }
-}
-
-/// Takes the credential out of the call, so that no function ever sees it, and finds out whose it is.
-async fn identify(node: &Node, picture: &Picture, call: &mut Received) -> Result<Principal, Refusal> {
-    let shown: Vec<HeaderValue> = match call.headers.entry(header::AUTHORIZATION) {
-        header::Entry::Occupied(fields) => fields.remove_entry_mult().1.collect(),
-        header::Entry::Vacant(_) => Vec::new(),
-    };
-    let credential = credential(&shown, node.limits.credential_bytes)?;
-    node.identities.identify(credential, &*picture.snapshot).await.map_err(|error| match error {
-        IdentityError::Refused(reason) => {
-            tracing::debug!(request = %call.circumstances.request, reason = reason.as_str(), "credential refused");
-            Refusal::Unauthenticated
-        }
-        IdentityError::Unavailable { issuer, cause } => {
-            tracing::warn!(request = %call.circumstances.request, issuer, ?cause, "keys cannot be had");
-            Refusal::KeysUnavailable
-        }
-    })
-}
-
-fn credential(shown: &[HeaderValue], most: usize) -> Result<Credential<'_>, Refusal> {
-    let [value] = shown else {
-        return if shown.is_empty() { Ok(Credential::None) } else { Err(Refusal::Unauthenticated) };
-    };
-    let text = value.to_str().ok().filter(|text| text.len() <= most).ok_or(Refusal::Unauthenticated)?;
-    match text.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Credential::Bearer(token)),
-        Some((scheme, key)) if scheme.eq_ignore_ascii_case("apikey") => Ok(Credential::ApiKey(key)),
-        _ => Err(Refusal::Unauthenticated),
     }
 }
 

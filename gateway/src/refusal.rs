@@ -47,6 +47,8 @@ pub enum Fault {
     Path,
     /// The body ended early or could not be read.
     Body,
+    /// The body is not the one that was signed.
+    BodyAltered,
 }
 
 impl Fault {
@@ -69,6 +71,7 @@ impl Fault {
             Self::Target => "bad_target",
             Self::Path => "ambiguous_path",
             Self::Body => "bad_body",
+            Self::BodyAltered => "body_altered",
         }
     }
 
@@ -93,6 +96,7 @@ impl Fault {
                  or control bytes"
             }
             Self::Body => "the request body ended early or could not be read",
+            Self::BodyAltered => "the request body is not the one that was signed",
         }
     }
 }
@@ -125,6 +129,8 @@ pub enum Refusal {
     KeysUnavailable,
     /// Policies do not allow it.
     Forbidden,
+    /// The connection was made to another host, and shows or lacks the certificate of this one.
+    Misdirected,
     /// Nothing there, or nothing the caller may know of.
     NotFound,
     /// The route does not take this method.
@@ -208,6 +214,7 @@ impl Refusal {
             Self::BadRequest(_) | Self::Invalid { .. } => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound | Self::Missing { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeadTimeout | Self::BodyTimeout | Self::ClientGone => StatusCode::REQUEST_TIMEOUT,
@@ -252,6 +259,7 @@ impl Refusal {
             Self::Unauthenticated => "unauthenticated",
             Self::KeysUnavailable => "keys_unavailable",
             Self::Forbidden => "forbidden",
+            Self::Misdirected => "misdirected",
             Self::NotFound | Self::Missing { .. } => "not_found",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::BodyTooLarge => "body_too_large",
@@ -293,6 +301,7 @@ impl Refusal {
             Self::Unauthenticated => "a valid credential is needed",
             Self::KeysUnavailable => "the keys to check the credential cannot be had at the moment",
             Self::Forbidden => "policies do not allow this",
+            Self::Misdirected => "connect to this very host, by its name and with the certificate it asks for",
             Self::NotFound => "there is nothing here, or nothing you may know of",
             Self::MethodNotAllowed { .. } => "this path does not take the method",
             Self::BodyTooLarge => "the request body is larger than allowed",
@@ -360,6 +369,7 @@ impl Refusal {
             | Self::Unauthenticated
             | Self::KeysUnavailable
             | Self::Forbidden
+            | Self::Misdirected
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
             | Self::BodyTooLarge

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use cofferdam_authz::PeerCertificate;
 use cofferdam_model::{Limits, TlsVersion};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
@@ -19,11 +20,14 @@ use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::doors::{CameBy, Door};
 use crate::error::GatewayError;
 use crate::peers::PeerSlot;
 
 /// Sessions remembered for resumption.
 const SESSIONS: usize = 4096;
+/// The same at one tenant's door.
+const SESSIONS_AT_DOOR: usize = 256;
 const H2: &[u8] = b"h2";
 const HTTP_1: &[u8] = b"http/1.1";
 
@@ -67,6 +71,8 @@ pub struct Secured<S> {
     pub(crate) version: TlsVersion,
     /// Whether the client chose HTTP/2.
     pub(crate) h2: bool,
+    /// The door of a tenant, where the client named one's host.
+    pub(crate) came: Option<CameBy>,
     /// The peer.
     pub(crate) peer: SocketAddr,
     pub(crate) slot: PeerSlot,
@@ -81,10 +87,7 @@ impl Tls {
             .map_err(|source| GatewayError::Tls { source })?
             .with_no_client_auth()
             .with_cert_resolver(served.clone());
-        config.alpn_protocols = vec![H2.to_vec(), HTTP_1.to_vec()];
-        config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
-        config.max_early_data_size = 0;
-        config.send_tls13_tickets = 1;
+        settle(&mut config, SESSIONS);
         Ok(Self {
             config: Arc::new(config),
             served,
@@ -98,12 +101,32 @@ impl Tls {
         self.served.0.store(Arc::new(certificate));
     }
 
-    /// Makes the handshake, or fails by its deadline.
+    /// What handshakes at a door are made with: certificates under its authorities, and a memory of sessions of its
+    /// own. A session resumed is a chain not checked again, so none may come from another door or other authorities.
+    fn at_door(&self, door: &Door) -> io::Result<Arc<ServerConfig>> {
+        if let Some(made) = door.config.get() {
+            return Ok(made.clone());
+        }
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(io::Error::other)?
+            .with_client_cert_verifier(door.authorities.verifier())
+            .with_cert_resolver(self.served.clone());
+        settle(&mut config, SESSIONS_AT_DOOR);
+        Ok(door.config.get_or_init(|| Arc::new(config)).clone())
+    }
+
+    /// Makes the handshake, or fails by its deadline. `doors` knows the hosts at which certificates are asked for.
     ///
     /// Waiting for the client's first message costs nothing but its connection. Only then a handshake counts against
     /// the number under way, and has a quarter of the time left to end, so that peers which begin and fall silent
     /// cannot hold up the others for long.
-    pub(crate) async fn secure<S>(&self, stream: S, peer: SocketAddr, slot: PeerSlot) -> io::Result<Secured<S>>
+    pub(crate) async fn secure<S>(
+        &self,
+        stream: S,
+        (peer, slot): (SocketAddr, PeerSlot),
+        doors: impl Fn(&str) -> Option<Arc<Door>>,
+    ) -> io::Result<Secured<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -111,9 +134,12 @@ impl Tls {
             let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
             let _share = slot.begin_handshake().ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
             let _permit = self.handshakes.acquire().await.map_err(io::Error::other)?;
-            within(self.deadline / 4, start.into_stream(self.config.clone())).await
+            let named = start.client_hello().server_name().map(str::to_ascii_lowercase);
+            let door = named.and_then(|host| doors(&host));
+            let config = door.as_ref().map_or_else(|| Ok(self.config.clone()), |door| self.at_door(door))?;
+            Ok((within(self.deadline / 4, start.into_stream(config)).await?, door))
         };
-        let stream = within(self.deadline, work).await?;
+        let (stream, door) = within(self.deadline, work).await?;
         let (_, session) = stream.get_ref();
         let version = match session.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
@@ -121,8 +147,21 @@ impl Tls {
             _ => return Err(io::Error::other("a version that was not offered")),
         };
         let h2 = session.alpn_protocol() == Some(H2);
-        Ok(Secured { stream, version, h2, peer, slot })
+        let shown = session.peer_certificates().map(<[_]>::to_vec);
+        let came = door.map(|door| {
+            let certificate = shown.map(|chain| Arc::new(PeerCertificate::new(door.tenant.clone(), chain)));
+            CameBy { tenant: door.tenant.clone(), certificate }
+        });
+        Ok(Secured { stream, version, h2, came, peer, slot })
     }
+}
+
+/// What is the same at every door.
+fn settle(config: &mut ServerConfig, sessions: usize) {
+    config.alpn_protocols = vec![H2.to_vec(), HTTP_1.to_vec()];
+    config.session_storage = ServerSessionMemoryCache::new(sessions);
+    config.max_early_data_size = 0;
+    config.send_tls13_tickets = 1;
 }
 
 async fn within<T>(time: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {

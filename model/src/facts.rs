@@ -70,7 +70,7 @@ names! {
     PrincipalKind {
         /// A person, known by an issuer's token.
         User = "user",
-        /// A machine, known by an API key.
+        /// A machine, known by a key or a certificate.
         ServiceAccount = "service_account",
         /// Nobody in particular, on a public route.
         Anonymous = "anonymous",
@@ -84,8 +84,41 @@ names! {
         Jwt = "jwt",
         /// An API key.
         ApiKey = "api_key",
+        /// A signature of this very request, by an access key (AWS Signature Version 4).
+        Sigv4 = "sigv4",
+        /// A client certificate.
+        Certificate = "certificate",
         /// Nothing.
         None = "none",
+    }
+}
+
+names! {
+    /// How a caller proved, in this very call, to hold a key: what was merely shown can have been stolen on its way.
+    Bound {
+        /// Not at all: whoever has the credential can show it.
+        None = "none",
+        /// By its client certificate, whose key the handshake was signed with.
+        Mtls = "mtls",
+        /// By a signature over the request.
+        Sigv4 = "sigv4",
+    }
+}
+
+impl Bound {
+    /// Whether nothing was proved.
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+#[expect(
+    clippy::derivable_impls,
+    reason = "the list macro makes the enum, so the default cannot be an attribute on it"
+)]
+impl Default for Bound {
+    fn default() -> Self {
+        Self::None
     }
 }
 
@@ -203,9 +236,12 @@ pub struct PrincipalFacts {
     pub tenant: Option<String>,
     /// What it showed.
     pub credential: CredentialKind,
-    /// Which credential: `jti` or key id, where there is one.
+    /// Which credential: `jti`, key id, or the name in a certificate, where there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub credential_id: Option<String>,
+    /// How it proved to hold a key.
+    #[serde(skip_serializing_if = "Bound::is_none", default)]
+    pub bound: Bound,
 }
 
 /// A decision as the log names it.

@@ -12,6 +12,7 @@ pub mod function;
 pub mod handover;
 pub mod id;
 pub mod limits;
+pub mod machine;
 pub mod operation;
 pub mod random;
 pub mod reading;
@@ -23,12 +24,13 @@ pub use clock::{Clock, SystemClock, UnixNanos};
 pub use digest::Digest;
 pub use egress::{EgressCeiling, EgressEnd, EgressFacts, EgressRule};
 pub use facts::{
-    CallFacts, Circumstances, CredentialKind, DecisionFacts, Ending, Isolation, Level, Origin, OutcomeFacts,
+    Bound, CallFacts, Circumstances, CredentialKind, DecisionFacts, Ending, Isolation, Level, Origin, OutcomeFacts,
     PrincipalFacts, PrincipalKind, Reply, Subject, TlsVersion, Usage,
 };
 pub use function::{FunctionSettings, Recycle};
 pub use id::{CellId, FunctionId, IdError, KeyId, RequestId, RouteId, TenantId, VersionId};
 pub use limits::{FunctionLimits, Limits, Rate, TenantLimits};
+pub use machine::{ClientAccount, ClientCa, KeyKind, KeySettings, Network};
 pub use operation::{Action, Invoke, Manage, Operation, Resource};
 pub use random::{OsRandom, Random};
 pub use reading::{CursorError, LogCursor, LogRange, UsageCursor, UsageRange};

@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::egress::EgressCeiling;
 use crate::function::FunctionSettings;
 use crate::id::{FunctionId, KeyId, TenantId, platform_tenant};
+use crate::machine::{ClientCa, KeySettings};
 use crate::reading::{LogRange, UsageRange};
 use crate::route::RouteSpec;
 use crate::secret::SecretValue;
@@ -94,6 +95,12 @@ actions! {
     ListKeys,
     /// Revoke an API key.
     RevokeKey,
+    /// Trust an authority to name machines by certificates.
+    PutClientCa,
+    /// See the authorities trusted for certificates of machines.
+    ListClientCas,
+    /// Trust an authority no more.
+    RemoveClientCa,
     /// Read a function's logs.
     ReadLogs,
     /// See a tenant's cells.
@@ -287,6 +294,8 @@ pub enum Manage {
         roles: Vec<String>,
         /// Seconds it is good for.
         ttl_seconds: u64,
+        /// What it is, and where and how it may be used.
+        settings: KeySettings,
     },
     /// List API keys.
     ListKeys {
@@ -297,6 +306,27 @@ pub enum Manage {
     RevokeKey {
         /// Which; names its tenant.
         key: KeyId,
+    },
+    /// Trust an authority to name machines by certificates, or replace what is known of it.
+    PutClientCa {
+        /// Where.
+        tenant: TenantId,
+        /// Its name there.
+        name: String,
+        /// All that is to be known of it.
+        ca: ClientCa,
+    },
+    /// List the authorities trusted for certificates of machines.
+    ListClientCas {
+        /// Where.
+        tenant: TenantId,
+    },
+    /// Trust an authority no more.
+    RemoveClientCa {
+        /// Where.
+        tenant: TenantId,
+        /// Its name there.
+        name: String,
     },
     /// Read log lines of a function.
     ReadLogs {
@@ -353,6 +383,9 @@ impl Operation for Manage {
             Self::CreateKey { .. } => Action::CreateKey,
             Self::ListKeys { .. } => Action::ListKeys,
             Self::RevokeKey { .. } => Action::RevokeKey,
+            Self::PutClientCa { .. } => Action::PutClientCa,
+            Self::ListClientCas { .. } => Action::ListClientCas,
+            Self::RemoveClientCa { .. } => Action::RemoveClientCa,
             Self::ReadLogs { .. } => Action::ReadLogs,
             Self::ListCells { .. } => Action::ListCells,
             Self::RecycleCells { .. } => Action::RecycleCells,
@@ -379,6 +412,9 @@ impl Operation for Manage {
             | Self::CreateKey { tenant, .. }
             | Self::ListKeys { tenant }
             | Self::RotateTenantKey { tenant }
+            | Self::PutClientCa { tenant, .. }
+            | Self::ListClientCas { tenant }
+            | Self::RemoveClientCa { tenant, .. }
             | Self::ListCells { tenant, .. }
             | Self::RecycleCells { tenant, .. } => tenant.clone(),
             Self::RevokeKey { key } => key.tenant(),
@@ -444,14 +480,17 @@ impl Operation for Manage {
             | Self::RemovePolicy { name, .. }
             | Self::PutSecret { name, .. }
             | Self::RemoveSecret { name, .. }
-            | Self::ListSecretVersions { name, .. } => Some(format!("name={name}")),
+            | Self::ListSecretVersions { name, .. }
+            | Self::RemoveClientCa { name, .. } => Some(format!("name={name}")),
             Self::RotateSecret { name, revoke_older, .. } => Some(format!("name={name} revoke_older={revoke_older}")),
             Self::RollbackSecret { name, version, .. } => Some(format!("name={name} version={version}")),
             Self::ShredTenant { tenant, keys } => Some(format!("tenant={tenant} destroys={}", keys.join(","))),
             Self::RotateRootKey { destroy_old } => Some(format!("destroy_old={destroy_old}")),
-            Self::CreateKey { account, roles, ttl_seconds, .. } => {
-                Some(format!("account={account} roles={} ttl_seconds={ttl_seconds}", roles.join(",")))
+            Self::CreateKey { account, roles, ttl_seconds, settings, .. } => {
+                let roles = roles.join(",");
+                Some(format!("account={account} roles={roles} ttl_seconds={ttl_seconds}{}", settings.detail()))
             }
+            Self::PutClientCa { name, ca, .. } => Some(format!("name={name} {}", ca.detail())),
             Self::RevokeKey { key } => Some(format!("key={key}")),
             Self::ListCells { function, .. } | Self::RecycleCells { function, .. } => {
                 function.as_ref().map(|function| format!("function={}", function.name))
@@ -466,6 +505,7 @@ impl Operation for Manage {
             | Self::RemoveFunction { .. }
             | Self::ListSecrets { .. }
             | Self::ListKeys { .. }
+            | Self::ListClientCas { .. }
             | Self::ReadLogs { .. } => None,
         }
     }

@@ -170,4 +170,7 @@ pub enum InboundError {
     /// The client went away or broke the protocol.
     #[error("the request body broke off")]
     Gone(#[source] BoxError),
+    /// It is not the body that the request was signed with.
+    #[error("the request body is not the one that was signed")]
+    Altered,
 }

@@ -84,7 +84,7 @@ impl Failure {
     /// Because of the request body.
     pub(crate) fn inbound(error: InboundError, usage: Usage, ran: Option<Ran>) -> Self {
         let ending = match error {
-            InboundError::TooLarge => Ending::Refused,
+            InboundError::TooLarge | InboundError::Altered => Ending::Refused,
             InboundError::Stalled | InboundError::Gone(_) => Ending::ClientGone,
         };
         let failure = match ran {

@@ -4,6 +4,7 @@ mod cells;
 mod components;
 mod guests;
 mod hostile;
+mod machines;
 mod storage;
 mod tenants;
 mod tokens;

@@ -9,6 +9,7 @@ mod invocation;
 mod languages;
 mod limits;
 mod logs;
+mod machines;
 mod management;
 mod metrics;
 mod recycling;

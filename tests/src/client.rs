@@ -64,6 +64,8 @@ pub fn connector(certificate: &Path, alpn: &[&[u8]]) -> Result<TlsConnector, Bro
 /// One kept HTTP/1.1 connection.
 pub struct Client {
     sender: http1::SendRequest<Full<Bytes>>,
+    host: String,
+    resumed: bool,
     authorization: Option<String>,
     more: Option<(String, String)>,
 }
@@ -71,13 +73,29 @@ pub struct Client {
 impl Client {
     /// Connects to a node on loopback.
     pub async fn connect(port: u16, certificate: &Path) -> Result<Self, Broken> {
+        Self::connect_to("localhost", port, connector(certificate, &[b"http/1.1"])?).await
+    }
+
+    /// Connects to a node on loopback as a host of that name.
+    pub async fn connect_to(host: &str, port: u16, connector: TlsConnector) -> Result<Self, Broken> {
         let tcp = TcpStream::connect(("127.0.0.1", port)).await?;
         tcp.set_nodelay(true)?;
-        let name = ServerName::try_from("localhost")?;
-        let tls = connector(certificate, &[b"http/1.1"])?.connect(name, tcp).await?;
+        let tls = connector.connect(ServerName::try_from(host.to_owned())?, tcp).await?;
+        let resumed = tls.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         let (sender, connection) = http1::handshake(TokioIo::new(tls)).await?;
         tokio::spawn(connection);
-        Ok(Self { sender, authorization: None, more: None })
+        Ok(Self { sender, host: host.to_owned(), resumed, authorization: None, more: None })
+    }
+
+    /// Names this host in every call from now on, whatever the connection was made to.
+    pub fn at_host(mut self, host: &str) -> Self {
+        self.host = host.to_owned();
+        self
+    }
+
+    /// Whether the handshake resumed an earlier session.
+    pub fn resumed(&self) -> bool {
+        self.resumed
     }
 
     /// Sends this `authorization` with every call from now on.
@@ -100,7 +118,7 @@ impl Client {
         body: impl Into<Bytes>,
     ) -> Result<http::Response<hyper::body::Incoming>, Broken> {
         self.sender.ready().await?;
-        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let mut request = Request::builder().method(method).uri(path).header("host", &self.host);
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }

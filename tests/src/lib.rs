@@ -7,6 +7,7 @@ pub mod client;
 pub mod guests;
 pub mod node;
 pub mod outside;
+pub mod pki;
 pub mod processes;
 pub mod scene;
 

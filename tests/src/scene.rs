@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use crate::client::{Broken, Client};
-use crate::guests::{binary, root};
+use crate::guests::{binary, committed, root};
 use crate::node::{Node, Site};
 
 /// Raises what would otherwise stop a test that calls as fast as it can.
@@ -38,6 +38,27 @@ impl Scene {
         for tenant in ["acme", "globex"] {
             scene.node.run(&scene.site, &["tenant", "create", tenant])?;
             let manifest = root().join(format!("tests/scene/{tenant}.toml"));
+            scene.node.run(&scene.site, &["apply", &manifest.display().to_string()])?;
+        }
+        Ok(scene)
+    }
+
+    /// Two tenants, each with a function at `/hello` of a host of its own: `acme.test` and `globex.test`.
+    pub fn with_doors() -> Result<Self, Broken> {
+        let site = Site::init_for(&["acme.test", "globex.test"])?;
+        let node = Node::start(&site)?;
+        let scene = Self { site, node };
+        for tenant in ["acme", "globex"] {
+            scene.node.run(&scene.site, &["tenant", "create", tenant])?;
+            let manifest = scene.site.file(
+                &format!("{tenant}.toml"),
+                &format!(
+                    "manifest = 1\n[app]\nname = \"doors\"\ntenant = \"{tenant}\"\n[functions.hello]\n\
+                     source = {{ path = \"{}\" }}\n[[routes]]\nhost = \"{tenant}.test\"\npath = \"/hello\"\n\
+                     function = \"hello\"\n",
+                    committed("hello-c/hello-c.wasm").display()
+                ),
+            )?;
             scene.node.run(&scene.site, &["apply", &manifest.display().to_string()])?;
         }
         Ok(scene)

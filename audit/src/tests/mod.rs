@@ -75,6 +75,7 @@ fn facts_of(call: u64) -> CallFacts {
             tenant: None,
             credential: CredentialKind::Jwt,
             credential_id: None,
+            bound: Default::default(),
         }),
         decision: Some(DecisionFacts {
             outcome: "allow".into(),

@@ -3,10 +3,12 @@
 //! Owns the text form `cof_<32: tenant and key id>_<43: 256 random bits>_<6: checksum>` and the MAC that is stored in
 //! its place. Must never store, print or compare the secret itself, nor in a time that depends on it.
 
+use std::net::IpAddr;
+
 use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use cofferdam_model::{KeyId, Random, TenantId, UnixNanos};
+use cofferdam_model::{KeyId, KeyKind, KeySettings, Random, TenantId, UnixNanos};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{Directory, Principal};
@@ -41,6 +43,10 @@ impl Pepper {
 pub struct SecretText(String);
 
 impl SecretText {
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// The text. Whoever calls this is responsible for where it goes.
     pub fn expose(&self) -> &str {
         &self.0
@@ -62,6 +68,30 @@ pub struct ApiKeyRecord {
     pub expires: UnixNanos,
     /// Whether it was revoked.
     pub revoked: bool,
+    /// What it is, and where and how it may be used.
+    pub settings: KeySettings,
+}
+
+impl ApiKeyRecord {
+    /// Whether its account is to be believed now and from there. A key that is bound to networks is good from nowhere
+    /// where it cannot be told.
+    pub(super) fn check(
+        &self,
+        source: Option<IpAddr>,
+        directory: &dyn Directory,
+        now: UnixNanos,
+    ) -> Result<(), Refusal> {
+        if self.revoked {
+            return Err(Refusal::Revoked);
+        }
+        if now >= self.expires {
+            return Err(Refusal::Expired);
+        }
+        if !source.map_or(self.settings.networks.is_empty(), |source| self.settings.allows(source)) {
+            return Err(Refusal::Network);
+        }
+        if directory.tenant_active(&self.id.tenant()) { Ok(()) } else { Err(Refusal::Tenant) }
+    }
 }
 
 /// Makes a key: its id, the text to show once, and the MAC to store.
@@ -91,25 +121,18 @@ pub fn create(tenant: &TenantId, pepper: &Pepper, random: &dyn Random) -> (KeyId
 pub(super) fn identify(
     text: &str,
     pepper: &Pepper,
+    source: Option<IpAddr>,
     directory: &dyn Directory,
     now: UnixNanos,
 ) -> Result<Principal, Refusal> {
     let (id, secret) = read(text)?;
-    let record = directory.api_key(&id).filter(|record| record.id == id);
+    let record = directory.api_key(&id).filter(|record| record.id == id && record.settings.kind == KeyKind::ApiKey);
     // An unknown key costs what a wrong secret costs.
     let expected = record.as_ref().map_or([0u8; 32], |record| record.mac);
     let genuine = hmac::verify(&pepper.key(), &message(&id, &secret), &expected).is_ok();
     let record = record.filter(|_| genuine).ok_or(Refusal::ApiKey)?;
-    if record.revoked {
-        return Err(Refusal::Revoked);
-    }
-    if now >= record.expires {
-        return Err(Refusal::Expired);
-    }
+    record.check(source, directory, now)?;
     let tenant = id.tenant();
-    if !directory.tenant_active(&tenant) {
-        return Err(Refusal::Tenant);
-    }
     Ok(Principal::service_account(record.account.as_str().into(), tenant, record.roles.clone(), id.as_str().into()))
 }
 

@@ -1,6 +1,7 @@
 //! From a credential to a principal.
 //!
-//! Owns the only ways to become a `Principal`: a token of a declared issuer, an API key, or explicitly nothing. Must
+//! Owns the only ways to become a `Principal`: a token of a declared issuer, a key that is shown or that signs the
+//! request, a client certificate, or explicitly nothing. Must
 //! never believe a claim before the signature over it, and never fall back from one kind of credential to another.
 
 pub mod api_key;
@@ -10,10 +11,13 @@ mod json;
 mod jwk;
 mod jwks;
 mod jwt;
+pub mod mtls;
 mod principal;
+pub mod sigv4;
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -22,10 +26,13 @@ use cofferdam_model::{Clock, KeyId, TenantId};
 pub use self::api_key::{ApiKeyRecord, Pepper, SecretText};
 pub use self::config::{Algorithm, IssuerConfig};
 pub use self::jwk::JWKS_BYTES;
+pub use self::mtls::{ClientAuthorities, PeerCertificate};
 pub use self::principal::Principal;
+pub use self::sigv4::{AccessSecrets, Claim, Payload, SignedRequest, Sigv4Config};
 
 use self::cache::Cache;
 use self::jwt::Issuer;
+use self::sigv4::Sigv4;
 use crate::error::{FetchError, IdentityError, IssuerError, Refusal};
 
 /// Bytes of a credential that are looked at; the node's `Limits::credential_bytes` may be lower.
@@ -52,6 +59,10 @@ pub trait Directory: Send + Sync {
     fn member_roles(&self, tenant: &TenantId, issuer: &str, subject: &str) -> Vec<String>;
     /// What is stored of an API key.
     fn api_key(&self, key: &KeyId) -> Option<Arc<ApiKeyRecord>>;
+    /// The authorities that name machines of a tenant; none where it has none.
+    fn client_authorities(&self, _tenant: &TenantId) -> Option<Arc<ClientAuthorities>> {
+        None
+    }
 }
 
 /// Where key sets come from over the network. Must bound the time it takes and read at most `JWKS_BYTES`.
@@ -65,6 +76,7 @@ pub struct Identities {
     issuers: HashMap<Arc<str>, Issuer>,
     verified: Cache,
     pepper: Pepper,
+    sigv4: Option<Sigv4>,
     clock: Arc<dyn Clock>,
 }
 
@@ -84,12 +96,29 @@ impl Identities {
                 return Err(IssuerError::Duplicate(name.to_string()));
             }
         }
-        Ok(Self { issuers, verified: Cache::default(), pepper, clock })
+        Ok(Self { issuers, verified: Cache::default(), pepper, sigv4: None, clock })
     }
 
-    /// Who shows this credential. Nothing shown is the anonymous principal; something bad is never that.
+    /// Takes requests that are signed with access keys, too.
+    #[must_use]
+    pub fn signed_by(mut self, config: Sigv4Config, secrets: Arc<dyn AccessSecrets>) -> Self {
+        self.sigv4 = Some(Sigv4::new(config, secrets, self.clock.now()));
+        self
+    }
+
+    /// Who shows this credential, from wherever. Nothing shown is the anonymous principal; something bad is never that.
     pub async fn identify(
         &self,
+        credential: Credential<'_>,
+        directory: &dyn Directory,
+    ) -> Result<Principal, IdentityError> {
+        self.identify_from(None, credential, directory).await
+    }
+
+    /// Who shows this credential from this address.
+    pub async fn identify_from(
+        &self,
+        source: Option<IpAddr>,
         credential: Credential<'_>,
         directory: &dyn Directory,
     ) -> Result<Principal, IdentityError> {
@@ -98,10 +127,44 @@ impl Identities {
             Credential::Bearer(token) | Credential::ApiKey(token) if token.len() > CREDENTIAL_BYTES => {
                 Err(Refusal::TooLong.into())
             }
-            Credential::ApiKey(text) => Ok(api_key::identify(text, &self.pepper, directory, self.clock.now())?),
+            Credential::ApiKey(text) => Ok(api_key::identify(text, &self.pepper, source, directory, self.clock.now())?),
             Credential::Bearer(token) => {
                 jwt::identify(token, &self.issuers, &self.verified, directory, self.clock.as_ref()).await
             }
         }
+    }
+
+    /// Who the machine is that showed a certificate on its connection.
+    pub fn identify_machine(
+        &self,
+        shown: &PeerCertificate,
+        directory: &dyn Directory,
+    ) -> Result<Principal, IdentityError> {
+        Ok(mtls::identify(shown, directory, self.clock.now())?)
+    }
+
+    /// Checks a signed request as far as that goes without its body: all but the signature itself.
+    pub fn examine(
+        &self,
+        request: &SignedRequest<'_>,
+        source: IpAddr,
+        directory: &dyn Directory,
+    ) -> Result<Claim, IdentityError> {
+        let now = self.clock.now();
+        let claim = self.sigv4.as_ref().ok_or(Refusal::Malformed)?.read(request, now)?;
+        sigv4::account(&claim, directory)?.check(Some(source), directory, now)?;
+        Ok(claim)
+    }
+
+    /// Who signed a request. `body` is the digest of its body, where the claim asks for it.
+    pub fn prove(
+        &self,
+        claim: Claim,
+        body: Option<[u8; 32]>,
+        directory: &dyn Directory,
+    ) -> Result<Principal, IdentityError> {
+        let record = sigv4::account(&claim, directory)?;
+        self.sigv4.as_ref().ok_or(Refusal::Malformed)?.prove(&claim, body, &record, self.clock.now())?;
+        Ok(sigv4::principal(&record))
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use cofferdam_model::{CredentialKind, PrincipalFacts, PrincipalKind, TenantId};
+use cofferdam_model::{Bound, CredentialKind, PrincipalFacts, PrincipalKind, TenantId};
 
 /// Somebody whose credential was checked, or explicitly nobody.
 ///
@@ -23,6 +23,7 @@ pub struct Principal {
     roles: Vec<String>,
     credential: CredentialKind,
     credential_id: Option<Arc<str>>,
+    bound: Bound,
 }
 
 impl Principal {
@@ -35,6 +36,7 @@ impl Principal {
             roles: Vec::new(),
             credential: CredentialKind::None,
             credential_id: None,
+            bound: Bound::None,
         }
     }
 
@@ -53,18 +55,31 @@ impl Principal {
             roles,
             credential: CredentialKind::Jwt,
             credential_id: token_id,
+            bound: Bound::None,
         }
     }
 
     pub(super) fn service_account(account: Arc<str>, tenant: TenantId, roles: Vec<String>, key: Arc<str>) -> Self {
+        Self::machine(account, tenant, roles, key, (CredentialKind::ApiKey, Bound::None))
+    }
+
+    /// A service account, by what it showed and how that was bound to it.
+    pub(super) fn machine(
+        account: Arc<str>,
+        tenant: TenantId,
+        roles: Vec<String>,
+        credential_id: Arc<str>,
+        (credential, bound): (CredentialKind, Bound),
+    ) -> Self {
         Self {
             kind: PrincipalKind::ServiceAccount,
             id: account,
             issuer: None,
             tenant: Some(tenant),
             roles,
-            credential: CredentialKind::ApiKey,
-            credential_id: Some(key),
+            credential,
+            credential_id: Some(credential_id),
+            bound,
         }
     }
 
@@ -99,6 +114,16 @@ impl Principal {
         self.credential
     }
 
+    /// How it proved, in this call, to hold its key.
+    pub fn bound(&self) -> Bound {
+        self.bound
+    }
+
+    /// Name of its machine in the certificate it showed; none where it showed none.
+    pub fn certificate(&self) -> Option<&str> {
+        self.credential_id.as_deref().filter(|_| self.credential == CredentialKind::Certificate)
+    }
+
     /// One text for this principal and no other: what a rate limit counts by, and its id in policies.
     pub fn key(&self) -> String {
         // Neither tenant ids nor issuers contain `|` (issuers are checked at start), so no two can meet.
@@ -118,6 +143,7 @@ impl Principal {
             tenant: self.tenant.as_ref().map(ToString::to_string),
             credential: self.credential,
             credential_id: self.credential_id.as_deref().map(str::to_owned),
+            bound: self.bound,
         }
     }
 }

@@ -24,7 +24,7 @@ struct Table {
 struct Case {
     /// What the row claims.
     claim: String,
-    /// Each `tenant:role,role`, or `nobody`.
+    /// Each `tenant:role,role`, or `nobody`; `@sigv4` behind it signs, the others show a key.
     who: Vec<String>,
     /// Each an action.
     may: Vec<String>,
@@ -61,6 +61,9 @@ async fn caller(world: &World, who: &str) -> Principal {
         assert_eq!(who, "nobody");
         return world.nobody().await;
     };
+    if let Some(roles) = roles.strip_suffix("@sigv4") {
+        return world.signing_account(&tenant(world, home), &roles.split(',').collect::<Vec<_>>());
+    }
     let roles: Vec<_> = roles.split(',').filter(|role| !role.is_empty()).collect();
     world.account(&tenant(world, home), &roles).await
 }

@@ -42,7 +42,7 @@ impl Setting {
         match self.identities.identify(Credential::Bearer(token), &self.world).await {
             Ok(_) => Answer::Known,
             Err(IdentityError::Refused(refusal)) => Answer::Refused(refusal),
-            Err(IdentityError::Unavailable { .. }) => Answer::Unavailable,
+            Err(IdentityError::Unavailable { .. } | IdentityError::Overloaded) => Answer::Unavailable,
         }
     }
 

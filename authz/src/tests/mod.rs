@@ -7,7 +7,10 @@ mod api_keys;
 mod cases;
 mod jwks;
 mod jwt;
+mod mtls;
 mod policies;
+mod signer;
+mod sigv4;
 mod tokens;
 
 use std::collections::HashMap;
@@ -20,12 +23,14 @@ use cofferdam_model::id::platform_tenant;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
-    Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Invoke, KeyId, Level, LogRange, Manage,
-    RequestId, SecretValue, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
+    Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Invoke, KeyId, KeySettings, Level, LogRange,
+    Manage, RequestId, SecretValue, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
 };
 
 use crate::identity::{Identities, JwksSource};
-use crate::{ApiKeyRecord, Credential, Directory, FetchError, IssuerConfig, Pepper, Principal, api_key};
+use crate::{
+    ApiKeyRecord, ClientAuthorities, Credential, Directory, FetchError, IssuerConfig, Pepper, Principal, api_key,
+};
 
 /// A Friday morning.
 pub(crate) const NOW: u64 = 1_795_171_080;
@@ -45,6 +50,8 @@ pub(crate) struct World {
     pub(crate) suspended: TenantId,
     pub(crate) members: HashMap<(TenantId, String), Vec<String>>,
     pub(crate) keys: Mutex<HashMap<KeyId, Arc<ApiKeyRecord>>>,
+    pub(crate) secrets: Arc<signer::Secrets>,
+    pub(crate) authorities: Mutex<HashMap<TenantId, Arc<ClientAuthorities>>>,
     pub(crate) random: SeededRandom,
 }
 
@@ -57,6 +64,8 @@ impl World {
             suspended: TenantId::mint(&random),
             members: HashMap::new(),
             keys: Mutex::default(),
+            secrets: Arc::default(),
+            authorities: Mutex::default(),
             random,
         }
     }
@@ -71,6 +80,7 @@ impl World {
             mac,
             expires: UnixNanos::from_seconds(NOW + 3600),
             revoked: false,
+            settings: KeySettings::default(),
         };
         change(&mut record);
         self.keys.lock().unwrap().insert(id, Arc::new(record));
@@ -139,7 +149,13 @@ impl World {
             "ShredTenant" => Manage::ShredTenant { tenant, keys: vec![] },
             "RotateRootKey" => Manage::RotateRootKey { destroy_old: false },
             "ReadRootKey" => Manage::ReadRootKey,
-            "CreateKey" => Manage::CreateKey { tenant, account: text(), roles: vec![], ttl_seconds: 1 },
+            "CreateKey" => {
+                let settings = KeySettings::default();
+                Manage::CreateKey { tenant, account: text(), roles: vec![], ttl_seconds: 1, settings }
+            }
+            "PutClientCa" => Manage::PutClientCa { tenant, name: text(), ca: Default::default() },
+            "ListClientCas" => Manage::ListClientCas { tenant },
+            "RemoveClientCa" => Manage::RemoveClientCa { tenant, name: text() },
             "ListKeys" => Manage::ListKeys { tenant },
             "RevokeKey" => Manage::RevokeKey { key: KeyId::mint(&tenant, &self.random) },
             "ReadLogs" => {
@@ -180,6 +196,10 @@ impl Directory for World {
 
     fn api_key(&self, key: &KeyId) -> Option<Arc<ApiKeyRecord>> {
         self.keys.lock().unwrap().get(key).cloned()
+    }
+
+    fn client_authorities(&self, tenant: &TenantId) -> Option<Arc<ClientAuthorities>> {
+        self.authorities.lock().unwrap().get(tenant).cloned()
     }
 }
 

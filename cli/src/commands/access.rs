@@ -9,6 +9,7 @@ use cofferdam_model::TenantSettings;
 use http::Method;
 use serde_json::{Value, json};
 
+use super::client_ca::{self, Ca};
 use super::{Context, input, tenant_path};
 use crate::failure::{Failure, Kind, Place};
 use crate::manifest::position;
@@ -63,6 +64,11 @@ enum Tenant {
         /// Its name once more
         #[arg(long, value_name = "NAME")]
         confirm: String,
+    },
+    /// The authorities that name a tenant's machines by certificates
+    Ca {
+        #[command(subcommand)]
+        what: Ca,
     },
 }
 
@@ -172,6 +178,7 @@ pub(crate) fn tenant(args: &TenantArgs, context: &Context) -> Result<(), Failure
             let shown = remote.call(Method::GET, &tenant_path(name), None)?;
             context.output.result(&shown, || show(&shown))
         }
+        Tenant::Ca { what } => client_ca::run(&remote, what, context),
     }
 }
 

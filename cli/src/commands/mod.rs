@@ -6,6 +6,7 @@ pub(crate) mod access;
 pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod cells;
+pub(crate) mod client_ca;
 pub(crate) mod doctor;
 pub(crate) mod function;
 pub(crate) mod init;

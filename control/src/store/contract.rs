@@ -6,6 +6,7 @@ use cofferdam_model::{Digest, Random, RouteSpec, SealedValue, UsageCursor, Wrapp
 use super::*;
 use crate::store::SqliteStore;
 use crate::vault::{Place, Wrapped};
+use cofferdam_model::{ClientCa, KeyKind, KeySettings};
 
 /// A place where a store is kept, to be opened again and again.
 trait Fixture {
@@ -140,6 +141,8 @@ impl World {
             created: UnixNanos(1),
             expires: UnixNanos(2),
             revoked: None,
+            settings: KeySettings { kind: KeyKind::Sigv4, ..KeySettings::default() },
+            sealed: Some(sealed(&self.random)),
         }
     }
 
@@ -156,6 +159,7 @@ impl World {
             policies: vec![PolicyRow { name: "p".into(), text: "permit ();".into() }],
             secrets: vec![self.secret()],
             api_keys: vec![self.api_key()],
+            client_cas: vec![ClientCaRow { name: "corp".into(), ca: ClientCa::default(), updated: UnixNanos(9) }],
         };
         run(store, |tx| {
             tx.insert_tenant(&state.tenant, &state.keys[0])?;
@@ -165,6 +169,7 @@ impl World {
             tx.replace_routes(&state.tenant.id, "app", &state.routes)?;
             tx.put_policy(&state.tenant.id, &state.policies[0])?;
             tx.put_secret(&state.secrets[0])?;
+            tx.put_client_ca(&state.tenant.id, &state.client_cas[0])?;
             tx.insert_api_key(&state.api_keys[0])
         })
         .unwrap();

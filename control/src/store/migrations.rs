@@ -116,6 +116,16 @@ const STEPS: &[&str] = &[
         PRIMARY KEY (function, name, version)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    ALTER TABLE api_keys ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE api_keys ADD COLUMN sealed BLOB;
+
+    CREATE TABLE client_cas (
+        tenant TEXT NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        name TEXT NOT NULL, ca TEXT NOT NULL, updated INTEGER NOT NULL,
+        PRIMARY KEY (tenant, name)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Runs the steps that are missing, all or none.

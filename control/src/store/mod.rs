@@ -12,7 +12,7 @@ use cofferdam_model::{
 
 use crate::error::ControlError;
 use crate::vault::WrappedKey;
-use cofferdam_model::{SealedValue, TenantSettings};
+use cofferdam_model::{ClientCa, KeySettings, SealedValue, TenantSettings};
 
 pub use sqlite::SqliteStore;
 
@@ -143,6 +143,21 @@ pub struct ApiKeyRow {
     pub expires: UnixNanos,
     /// Since when it is not good any more, if it was revoked.
     pub revoked: Option<UnixNanos>,
+    /// What it is, and where and how it may be used.
+    pub settings: KeySettings,
+    /// Its secret, where it signs: that cannot be checked by a MAC of it.
+    pub sealed: Option<SealedValue>,
+}
+
+/// An authority that names machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCaRow {
+    /// Its name, unique in its tenant.
+    pub name: String,
+    /// What was declared of it.
+    pub ca: ClientCa,
+    /// When that was.
+    pub updated: UnixNanos,
 }
 
 /// Everything of one tenant that a snapshot is made of. Each list is in order of name or id.
@@ -164,6 +179,8 @@ pub struct TenantState {
     pub secrets: Vec<SecretRow>,
     /// Its API keys.
     pub api_keys: Vec<ApiKeyRow>,
+    /// The authorities that name its machines.
+    pub client_cas: Vec<ClientCaRow>,
 }
 
 /// Calls of a function in one hour, and all they used.
@@ -297,6 +314,10 @@ pub trait Transaction {
     fn revoke_api_key(&mut self, id: &KeyId, at: UnixNanos) -> Result<bool, ControlError>;
     /// Forgets an API key; says whether it was there.
     fn remove_api_key(&mut self, id: &KeyId) -> Result<bool, ControlError>;
+    /// Adds an authority of machines or replaces what is known of it.
+    fn put_client_ca(&mut self, tenant: &TenantId, ca: &ClientCaRow) -> Result<(), ControlError>;
+    /// Removes an authority of machines; says whether it was there.
+    fn remove_client_ca(&mut self, tenant: &TenantId, name: &str) -> Result<bool, ControlError>;
     /// Every component that some version is made of, once each, with its length: of one tenant, or of all.
     fn components(&mut self, tenant: Option<&TenantId>) -> Result<Vec<(Digest, u64)>, ControlError>;
     /// How far the log is counted, and the calls that are open there; none where nothing was counted yet.

@@ -3,6 +3,7 @@
 //! Owns the statements. Must never build one from text it was given: values are bound, always.
 
 mod keys;
+mod machine;
 mod usage;
 
 use std::path::Path;
@@ -14,8 +15,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    ApiKeyRow, FunctionRow, MemberRow, OpenCall, PolicyRow, RouteRow, SealedRow, SecretRow, Store, TenantRow,
-    TenantState, Transaction, UsageMark, UsageRow, UsageStep, VersionRow, Work, migrations,
+    ApiKeyRow, ClientCaRow, FunctionRow, MemberRow, OpenCall, PolicyRow, RouteRow, SealedRow, SecretRow, Store,
+    TenantRow, TenantState, Transaction, UsageMark, UsageRow, UsageStep, VersionRow, Work, migrations,
 };
 use crate::error::ControlError;
 use crate::vault::WrappedKey;
@@ -129,12 +130,8 @@ impl Transaction for SqliteTransaction<'_> {
                 own,
                 keys::secret_row,
             )?,
-            api_keys: self.rows(
-                "SELECT id, account, roles, mac, created, expires, revoked
-                 FROM api_keys WHERE tenant = ?1 ORDER BY id",
-                own,
-                api_key_row,
-            )?,
+            api_keys: self.rows(machine::KEYS, own, machine::key_row)?,
+            client_cas: self.rows(machine::CAS, own, machine::ca_row)?,
         }))
     }
 
@@ -320,21 +317,7 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     fn insert_api_key(&mut self, key: &ApiKeyRow) -> Result<(), ControlError> {
-        self.execute(
-            "INSERT INTO api_keys (id, tenant, account, roles, mac, created, expires, revoked)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            params![
-                key.id.as_str(),
-                key.id.tenant().as_str(),
-                key.account,
-                json(&key.roles)?,
-                key.mac,
-                signed(key.created.0)?,
-                signed(key.expires.0)?,
-                key.revoked.map(|at| signed(at.0)).transpose()?,
-            ],
-        )?;
-        Ok(())
+        machine::insert_key(self, key)
     }
 
     fn revoke_api_key(&mut self, id: &KeyId, at: UnixNanos) -> Result<bool, ControlError> {
@@ -344,6 +327,15 @@ impl Transaction for SqliteTransaction<'_> {
 
     fn remove_api_key(&mut self, id: &KeyId) -> Result<bool, ControlError> {
         Ok(self.execute("DELETE FROM api_keys WHERE id = ?1", [id.as_str()])? > 0)
+    }
+
+    fn put_client_ca(&mut self, tenant: &TenantId, ca: &ClientCaRow) -> Result<(), ControlError> {
+        machine::put_ca(self, tenant, ca)
+    }
+
+    fn remove_client_ca(&mut self, tenant: &TenantId, name: &str) -> Result<bool, ControlError> {
+        let sql = "DELETE FROM client_cas WHERE tenant = ?1 AND name = ?2";
+        Ok(self.execute(sql, params![tenant.as_str(), name])? > 0)
     }
 
     fn components(&mut self, tenant: Option<&TenantId>) -> Result<Vec<(Digest, u64)>, ControlError> {
@@ -436,18 +428,6 @@ fn route_row(row: &Row<'_>) -> Result<RouteRow, ControlError> {
 
 fn policy_row(row: &Row<'_>) -> Result<PolicyRow, ControlError> {
     Ok(PolicyRow { name: get(row, 0)?, text: get(row, 1)? })
-}
-
-fn api_key_row(row: &Row<'_>) -> Result<ApiKeyRow, ControlError> {
-    Ok(ApiKeyRow {
-        id: id(row, 0, KeyId::parse)?,
-        account: get(row, 1)?,
-        roles: from_json(row, 2)?,
-        mac: get(row, 3)?,
-        created: UnixNanos(number(row, 4)?),
-        expires: UnixNanos(number(row, 5)?),
-        revoked: get::<Option<i64>>(row, 6)?.map(unsigned).transpose()?.map(UnixNanos),
-    })
 }
 
 fn failed(error: rusqlite::Error) -> ControlError {

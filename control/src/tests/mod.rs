@@ -5,6 +5,7 @@
 mod access;
 mod functions;
 mod installation;
+mod machines;
 mod rotation;
 mod routes;
 mod secrets;
@@ -181,6 +182,7 @@ pub(super) fn create_key(tenant: &TenantId, account: &str, roles: &[&str]) -> Ma
         account: account.into(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         ttl_seconds: 3600,
+        settings: Default::default(),
     }
 }
 

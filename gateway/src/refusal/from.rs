@@ -33,6 +33,7 @@ impl From<ControlError> for Refusal {
             }
             ControlError::Policy(cause) => Self::Invalid { message: cause.to_string() },
             ControlError::Invalid { .. }
+            | ControlError::Authority(_)
             | ControlError::AboveCeiling { .. }
             | ControlError::TooMany { .. }
             | ControlError::TooLarge { .. } => Self::Invalid { message },

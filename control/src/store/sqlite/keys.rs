@@ -2,7 +2,7 @@
 //!
 //! Owns the statements. Must never see a key or a value but sealed.
 
-use cofferdam_model::{FunctionId, TenantId, UnixNanos};
+use cofferdam_model::{FunctionId, KeyId, TenantId, UnixNanos};
 use rusqlite::{Row, params};
 
 use super::{ControlError, SealedRow, SecretRow, SqliteTransaction, WrappedKey, get, id, number, signed};
@@ -87,8 +87,8 @@ pub(super) fn sealed_otherwise(
                    UNION ALL SELECT function, name, version, sealed FROM secret_history
                ) s JOIN functions f ON f.id = s.function
                WHERE f.tenant = ?1 AND (substr(s.sealed, 2, 4) <> ?2 OR substr(s.sealed, 1, 1) = x'01') LIMIT ?3";
-    let limit = i64::try_from(most).unwrap_or(i64::MAX);
-    tx.rows(sql, params![tenant.as_str(), key.to_be_bytes(), limit], |row| {
+    let limit = |left: usize| i64::try_from(left).unwrap_or(i64::MAX);
+    let mut found = tx.rows(sql, params![tenant.as_str(), key.to_be_bytes(), limit(most)], |row| {
         Ok(SealedRow {
             kind: Place::SECRET,
             owner: get(row, 0)?,
@@ -96,12 +96,26 @@ pub(super) fn sealed_otherwise(
             version: number(row, 2)?,
             sealed: vault::decode(&get::<Vec<u8>>(row, 3)?)?,
         })
-    })
+    })?;
+    let sql = "SELECT id, sealed FROM api_keys WHERE tenant = ?1 AND sealed IS NOT NULL
+               AND (substr(sealed, 2, 4) <> ?2 OR substr(sealed, 1, 1) = x'01') LIMIT ?3";
+    let left = most.saturating_sub(found.len());
+    found.extend(tx.rows(sql, params![tenant.as_str(), key.to_be_bytes(), limit(left)], |row| {
+        let owner: KeyId = id(row, 0, KeyId::parse)?;
+        let Place { kind, name, version, .. } = Place::access_key(tenant, &owner);
+        let sealed = vault::decode(&get::<Vec<u8>>(row, 1)?)?;
+        Ok(SealedRow { kind, owner: owner.to_string(), name: name.to_owned(), version, sealed })
+    })?);
+    Ok(found)
 }
 
-/// A version is the current one or an earlier one, never both.
+/// A version of a secret is the current one or an earlier one, never both.
 pub(super) fn put_sealed(tx: &SqliteTransaction<'_>, row: &SealedRow) -> Result<(), ControlError> {
     let sealed = vault::encode(&row.sealed);
+    if row.kind == Place::ACCESS_KEY {
+        tx.execute("UPDATE api_keys SET sealed = ?2 WHERE id = ?1", params![row.owner, sealed])?;
+        return Ok(());
+    }
     for sql in [
         "UPDATE secrets SET sealed = ?4 WHERE function = ?1 AND name = ?2 AND version = ?3",
         "UPDATE secret_history SET sealed = ?4 WHERE function = ?1 AND name = ?2 AND version = ?3",

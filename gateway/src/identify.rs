@@ -1,0 +1,101 @@
+//! From what a call shows to who is calling.
+//!
+//! Owns which of a call's parts are credentials, and that a call shows one of them at most. Must never leave one in
+//! the call for a function to see, and never try a second where the first is no good.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cofferdam_authz::{Credential, IdentityError, Payload as Signed, Principal, sigv4};
+use http::{HeaderValue, header};
+
+use crate::body::Inbound;
+use crate::call::Received;
+use crate::live::Picture;
+use crate::node::Node;
+use crate::perform;
+use crate::refusal::Refusal;
+use crate::signed::{AsSent, Payload};
+
+/// Bytes of a body whose digest must be known before its signature can be checked. Longer ones name theirs.
+const SIGNED_BODY_BYTES: u64 = 1024 * 1024;
+
+/// Takes the credential out of the call, so that no function ever sees it, and finds out whose it is.
+pub(crate) async fn identify(node: &Node, picture: &Picture, call: &mut Received) -> Result<Principal, Refusal> {
+    let shown: Vec<HeaderValue> = match call.headers.entry(header::AUTHORIZATION) {
+        header::Entry::Occupied(fields) => fields.remove_entry_mult().1.collect(),
+        header::Entry::Vacant(_) => Vec::new(),
+    };
+    let request = call.circumstances.request.clone();
+    let said = |error: IdentityError| match error {
+        IdentityError::Refused(reason) => {
+            tracing::debug!(%request, reason = reason.as_str(), "credential refused");
+            Refusal::Unauthenticated
+        }
+        IdentityError::Unavailable { issuer, cause } => {
+            tracing::warn!(%request, issuer, ?cause, "keys cannot be had");
+            Refusal::KeysUnavailable
+        }
+        IdentityError::Overloaded => {
+            tracing::warn!(%request, "too many signatures to remember");
+            Refusal::Overloaded { retry_after: Duration::from_secs(60) }
+        }
+    };
+    let certificate = call.came.as_ref().and_then(|came| came.certificate.clone());
+    match (call.sent.take(), certificate) {
+        (None, None) => {
+            let credential = credential(&shown, node.limits.credential_bytes)?;
+            let source = Some(call.circumstances.source);
+            node.identities.identify_from(source, credential, &*picture.snapshot).await.map_err(said)
+        }
+        (None, Some(certificate)) if shown.is_empty() => {
+            node.identities.identify_machine(&certificate, &*picture.snapshot).map_err(said)
+        }
+        (Some(sent), None) => signer(node, picture, call, &sent).await?.map_err(said),
+        // Two credentials: whichever is taken, the other was meant.
+        (_, Some(_)) => Err(Refusal::Unauthenticated),
+    }
+}
+
+/// Who signed a call. A body that the signature names is checked while it comes; one that it does not name is read
+/// first, if it is short.
+async fn signer(
+    node: &Node,
+    picture: &Picture,
+    call: &mut Received,
+    sent: &AsSent,
+) -> Result<Result<Principal, IdentityError>, Refusal> {
+    call.query = call.query.take().and_then(|query| sigv4::without_credential(&query));
+    let (source, snapshot) = (call.circumstances.source, &*picture.snapshot);
+    let claim = match sent.read(|request| node.identities.examine(request, source, snapshot)) {
+        Ok(claim) => claim,
+        Err(error) => return Ok(Err(error)),
+    };
+    let body = std::mem::replace(&mut call.body, Payload::whole(Bytes::new()));
+    let mut digest = None;
+    call.body = match claim.payload() {
+        Signed::Digest(expected) => body.checked(expected),
+        Signed::Unsigned => body,
+        Signed::Unknown => {
+            let busy = |_| Refusal::Overloaded { retry_after: Duration::from_secs(1) };
+            let _place = node.uploads.1.try_acquire().map_err(busy)?;
+            let idle = Duration::from_millis(node.limits.body_idle_ms);
+            let whole = Inbound::new(body, SIGNED_BODY_BYTES, idle)?.collect().await?;
+            digest = Some(perform::digest(&whole).0);
+            Payload::whole(whole)
+        }
+    };
+    Ok(node.identities.prove(claim, digest, snapshot))
+}
+
+fn credential(shown: &[HeaderValue], most: usize) -> Result<Credential<'_>, Refusal> {
+    let [value] = shown else {
+        return if shown.is_empty() { Ok(Credential::None) } else { Err(Refusal::Unauthenticated) };
+    };
+    let text = value.to_str().ok().filter(|text| text.len() <= most).ok_or(Refusal::Unauthenticated)?;
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Credential::Bearer(token)),
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case("apikey") => Ok(Credential::ApiKey(key)),
+        _ => Err(Refusal::Unauthenticated),
+    }
+}
