@@ -68,20 +68,18 @@ impl Doors {
     }
 
     /// Refuses a call on a connection that did not come by the door of its host, where that matters: where it shows a
-    /// certificate, which is one tenant's, and where the host wants one.
-    pub(crate) fn check(&self, host: &str, came: Option<&CameBy>) -> Result<(), Refusal> {
+    /// certificate, which is one tenant's, and where the host wants one. The platform's own paths want none.
+    pub(crate) fn check(&self, host: &str, reserved: bool, came: Option<&CameBy>) -> Result<(), Refusal> {
         let certificate = came.and_then(|came| came.certificate.as_ref());
-        let good = match self.at(host) {
-            Some(door) => {
-                let through = came.is_some_and(|came| came.tenant == door.tenant);
-                if door.authorities.required() {
-                    through && certificate.is_some()
-                } else {
-                    through || certificate.is_none()
-                }
-            }
-            None => certificate.is_none(),
+        let Some(door) = self.at(host) else {
+            return if certificate.is_none() { Ok(()) } else { Err(Refusal::Misdirected) };
         };
-        if good { Ok(()) } else { Err(Refusal::Misdirected) }
+        let through = came.is_some_and(|came| came.tenant == door.tenant);
+        match (through, certificate.is_some(), door.authorities.required() && !reserved) {
+            (true, true, _) | (_, false, false) => Ok(()),
+            // Asked for one, and showed none.
+            (true, false, true) => Err(Refusal::Unauthenticated),
+            (false, true, _) | (false, false, true) => Err(Refusal::Misdirected),
+        }
     }
 }

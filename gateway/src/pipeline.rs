@@ -87,7 +87,8 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
 
     // Route: on the canonical path, in one immutable picture of what exists.
     let picture = node.live.load();
-    picture.doors.check(&at.host, call.came.as_ref()).map_err(|refusal| Stopped::at(&at, refusal))?;
+    let came = call.came.as_ref();
+    picture.doors.check(&at.host, is_reserved(&at.path), came).map_err(|refusal| Stopped::at(&at, refusal))?;
     let turn = match turn(&picture, &call) {
         Ok(turn @ (Turn::Health | Turn::Ready)) => return Ok(perform::health(node, &turn, &at).await),
         // Below `/-/` only those who are known learn what there is not.

@@ -163,7 +163,7 @@ pub struct ClientCa {
     /// Lists of the certificates it revoked, PEM; none if it publishes none.
     #[serde(default)]
     pub crls: String,
-    /// Whether the tenant's hosts take no connection without a certificate. One authority that says so is enough.
+    /// Whether the tenant's hosts take no call without a certificate. One authority that says so is enough.
     #[serde(default)]
     pub required: bool,
     /// The machines that are somebody here. Certificates of all others are refused.

@@ -2,8 +2,8 @@
 
 use std::process::{Command, Output};
 
-use cofferdam_tests::pki::{Authority, settings};
-use cofferdam_tests::{Client, Scene, guests};
+use cofferdam_tests::pki::{Authority, Machine, settings};
+use cofferdam_tests::{Answer, Broken, Client, Scene, guests};
 use http::StatusCode;
 use rustls::client::Resumption;
 use tokio_rustls::TlsConnector;
@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 const PAY: &str = "spiffe://acme.example/pay";
 
 /// A new access key of acme: its id as clients write it, its secret, and the key's id here.
-pub(crate) fn access_key(scene: &Scene, more: &[&str]) -> (String, String, String) {
+fn access_key(scene: &Scene, more: &[&str]) -> (String, String, String) {
     let create = ["key", "create", "acme", "signer", "--role", "invoker", "--kind", "sigv4", "--json"];
     let made = scene.node.run(&scene.site, &[&create, more].concat()).unwrap();
     let made: serde_json::Value = serde_json::from_str(&made).unwrap();
@@ -87,26 +87,31 @@ async fn botocore_signs_calls_and_urls_that_are_answered() {
     assert_eq!(client.get(&path).await.unwrap().status, StatusCode::UNAUTHORIZED);
 }
 
+/// A connection to acme's host, with a certificate or without.
+async fn connect(scene: &Scene, machine: Option<&Machine>) -> Result<Client, Broken> {
+    let settings = settings(scene.node.certificate(), machine, Resumption::disabled())?;
+    Client::connect_to("acme.test", scene.node.port, TlsConnector::from(settings)).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn machines_are_known_by_certificates_of_their_tenants_authorities() {
     let scene = Scene::with_doors().unwrap();
     let (ca, other) = (Authority::new("Acme").unwrap(), Authority::new("Other").unwrap());
     trust(&scene, "acme", &ca, &["--account", &format!("{PAY}=>pay:invoker")]);
     let (pay, stranger) = (ca.names(PAY, 7, 3000).unwrap(), ca.names("spiffe://acme.example/x", 8, 3000).unwrap());
-    let connect = |machine| {
-        let settings = settings(scene.node.certificate(), machine, Resumption::disabled()).unwrap();
-        Client::connect_to("acme.test", scene.node.port, TlsConnector::from(settings))
-    };
-    let mut client = connect(Some(&pay)).await.unwrap();
+    let mut client = connect(&scene, Some(&pay)).await.unwrap();
     assert_eq!(client.get("/hello").await.unwrap().text(), "hello, world\n");
     // One of the authority's that is nobody here; then nobody at all, who is asked and need not answer.
-    assert_eq!(connect(Some(&stranger)).await.unwrap().get("/hello").await.unwrap().status, StatusCode::UNAUTHORIZED);
-    assert_eq!(connect(None).await.unwrap().get("/hello").await.unwrap().status, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        connect(&scene, Some(&stranger)).await.unwrap().get("/hello").await.unwrap().status,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(connect(&scene, None).await.unwrap().get("/hello").await.unwrap().status, StatusCode::UNAUTHORIZED);
     let token = scene.site.token("acme", "alice", "invoker").unwrap();
-    assert_eq!(connect(None).await.unwrap().with(&token).get("/hello").await.unwrap().status, StatusCode::OK);
+    assert_eq!(connect(&scene, None).await.unwrap().with(&token).get("/hello").await.unwrap().status, StatusCode::OK);
     // Neither one of another authority, nor one that has ended, gets through the handshake.
     for bad in [other.names(PAY, 7, 3000).unwrap(), ca.names(PAY, 9, 2025).unwrap()] {
-        assert!(answered(connect(Some(&bad)).await, "/hello").await.is_none());
+        assert!(answered(connect(&scene, Some(&bad)).await, "/hello").await.is_none());
     }
     let listed = scene.node.run(&scene.site, &["tenant", "ca", "list", "acme"]).unwrap();
     assert!(listed.contains("corp") && listed.contains(&format!("{PAY} is pay (invoker)")), "{listed}");
@@ -117,7 +122,10 @@ async fn machines_are_known_by_certificates_of_their_tenants_authorities() {
     let policy = "forbid (principal, action == Action::\"Invoke\", resource) when { context.bound != \"mtls\" };";
     let file = scene.site.file("bound.cedar", policy).unwrap();
     scene.node.run(&scene.site, &["policy", "put", "acme", "bound", &file.display().to_string()]).unwrap();
-    assert_eq!(connect(None).await.unwrap().with(&token).get("/hello").await.unwrap().status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        connect(&scene, None).await.unwrap().with(&token).get("/hello").await.unwrap().status,
+        StatusCode::FORBIDDEN
+    );
     assert_eq!(client.get("/hello").await.unwrap().status, StatusCode::OK);
     // Trusted no more, at once and on connections there are.
     scene.node.run(&scene.site, &["tenant", "ca", "rm", "acme", "corp"]).unwrap();
@@ -125,13 +133,13 @@ async fn machines_are_known_by_certificates_of_their_tenants_authorities() {
 }
 
 /// Has a tenant trust an authority.
-pub(crate) fn trust(scene: &Scene, tenant: &str, ca: &Authority, more: &[&str]) {
+fn trust(scene: &Scene, tenant: &str, ca: &Authority, more: &[&str]) {
     let file = scene.site.file(&format!("{tenant}-ca.pem"), &ca.pem).unwrap().display().to_string();
     let set = ["tenant", "ca", "set", tenant, "corp", "--certificates", &file];
     scene.node.run(&scene.site, &[&set, more].concat()).unwrap();
 }
 
 /// What was answered, unless the connection broke off before.
-async fn answered(client: Result<Client, cofferdam_tests::Broken>, path: &str) -> Option<cofferdam_tests::Answer> {
+async fn answered(client: Result<Client, Broken>, path: &str) -> Option<Answer> {
     client.ok()?.get(path).await.ok()
 }

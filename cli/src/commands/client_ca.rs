@@ -33,7 +33,7 @@ pub(crate) enum Ca {
         /// A machine and what it is: SPIFFE ID or subject, `=>`, account, `:`, roles; may be repeated
         #[arg(long = "account", value_name = "MACHINE=>ACCOUNT:ROLE,..", value_parser = account)]
         accounts: Vec<ClientAccount>,
-        /// Take no connection without a certificate at the tenant's hosts
+        /// Take no call without a certificate at the tenant's hosts
         #[arg(long)]
         required: bool,
     },
