@@ -8,8 +8,10 @@ mod deployment;
 mod egress;
 mod error;
 mod function;
+mod govern;
 pub mod issuer;
 mod keyfile;
+mod load;
 mod route;
 mod snapshot;
 pub mod store;
@@ -26,14 +28,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cofferdam_authz::{Authorizer, Pepper, SecretText, api_key};
+use cofferdam_authz::{Authorizer, Errand, Pepper, SecretText, Way, api_key};
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::{
-    Clock, Digest, EgressRule, Env, FunctionId, FunctionLimits, KeyId, Random, TenantId, TenantLimits,
+    Clock, DecisionFacts, Digest, EgressRule, Env, FunctionId, FunctionLimits, KeyId, Random, TenantId, TenantLimits,
 };
 
 use crate::apply::{Change, Means};
-use crate::snapshot::compile;
+use crate::load::load;
 use crate::store::{ApiKeyRow, SqliteStore, Store, Transaction};
 use crate::vault::Vault;
 
@@ -42,7 +44,7 @@ pub use egress::Egress;
 pub use error::{ControlError, VaultError};
 pub use keyfile::{create as create_private, fresh as fresh_key, load as load_key, private_dir};
 pub use route::{check_spec as check_route, conflict as routes_conflict};
-pub use snapshot::{FunctionEntry, RouteEntry, Snapshot, TenantEntry, VersionEntry};
+pub use snapshot::{FunctionEntry, OrganisationEntry, RouteEntry, Snapshot, TenantEntry, VersionEntry};
 pub use tenant::{OPERATOR, PLATFORM_NAME};
 pub use usage::Meter;
 
@@ -116,6 +118,7 @@ impl Control {
         // Made here rather than by SQLite, which would let the umask choose who may read it.
         keyfile::create(&config.state(), &[])?;
         let mut store = SqliteStore::open(&config.state())?;
+        let authorizer = Authorizer::new().map_err(ControlError::Policy)?;
         let vault = Vault::load(&config.root_key)?;
         let pepper = load_pepper(&config.pepper)?;
         let (id, text, mac) = api_key::create(&platform_tenant(), &pepper, random);
@@ -124,6 +127,7 @@ impl Control {
             id: id.clone(),
             account: OPERATOR.into(),
             roles: vec![OPERATOR.into()],
+            scopes: Vec::new(),
             mac,
             created: now,
             expires: now.plus(OPERATOR_KEY_TTL),
@@ -131,7 +135,8 @@ impl Control {
         };
         store::run(&mut store, |tx| {
             let (ceiling, limits) = (&config.ceiling, &config.tenant_limits);
-            let means = Means { vault: &vault, pepper: &pepper, random, now, ceiling, limits };
+            let authorizer = &authorizer;
+            let means = Means { vault: &vault, pepper: &pepper, random, now, ceiling, limits, authorizer };
             Change { tx, means, by_operator: true }.insert_tenant(platform_tenant(), PLATFORM_NAME)?;
             tx.insert_api_key(&key)?;
             tx.next_generation()
@@ -196,6 +201,17 @@ impl Control {
         }
     }
 
+    /// Whether a function at work may send a request to the outside, by the policies of this moment.
+    pub fn may_connect(
+        &self,
+        errand: Option<&Errand>,
+        way: Way<'_>,
+        secret: Option<&str>,
+    ) -> Result<DecisionFacts, DecisionFacts> {
+        let policies = errand.and_then(|errand| self.snapshot.load().policies(errand.tenant()));
+        self.authorizer.connect(policies.as_deref(), errand, way, secret)
+    }
+
     /// The key by which API keys are recognised, for `authz::Identities`.
     pub fn pepper(&self) -> Result<Pepper, ControlError> {
         load_pepper(&self.pepper_file)
@@ -232,31 +248,3 @@ fn load_pepper(path: &Path) -> Result<Pepper, ControlError> {
     Ok(Pepper::new(*keyfile::load(path)?))
 }
 
-/// Reads all there is. A tenant whose policies no longer compile (an older release took them) is shut, not skipped
-/// and not let through on the defaults: everyone of it is refused until its policies are put right.
-fn load(
-    store: &mut dyn Store,
-    authorizer: &Authorizer,
-    ceiling: &FunctionLimits,
-    limits: &Arc<TenantLimits>,
-) -> Result<Snapshot, ControlError> {
-    store::run(store, |tx| {
-        let mut snapshot = Snapshot::default();
-        for row in tx.tenants()? {
-            let Some(mut state) = tx.tenant(&row.id)? else { continue };
-            let policies = match compile(authorizer, &state) {
-                Ok(policies) => policies,
-                Err(error) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                    tracing::error!(tenant = %row.id, cause, "policies do not compile, the tenant is shut");
-                    state.tenant.active = false;
-                    let defaults = authorizer.compile(&row.id, &[]).map_err(ControlError::Policy)?;
-                    Arc::new(defaults.suspended(true))
-                }
-            };
-            snapshot = snapshot.with(TenantEntry::build(state, policies, ceiling, limits.clone()), 0);
-        }
-        let generation = tx.next_generation()?;
-        Ok(snapshot.at(generation))
-    })
-}

@@ -10,7 +10,7 @@ use cofferdam_control::{Control, FunctionEntry, Snapshot, TenantEntry};
 use cofferdam_model::{FunctionId, Invoke, Level};
 use cofferdam_sandbox::Deployment;
 
-use crate::egress::{Egress, Scope};
+use crate::egress::{Egress, MayConnect, Scope};
 use crate::routes::{RouteTable, Target};
 
 /// One picture.
@@ -61,6 +61,8 @@ impl Picture {
             public: false,
             audit: Level::Standard,
             limits: function.limits.clone(),
+            secrets: function.given.clone(),
+            egress: !function.settings.egress.is_empty(),
         };
         Some(Target::direct(invoke, self.deployments.get(&function.id)?.clone()))
     }
@@ -79,7 +81,9 @@ fn outlet(
     Arc::new(move || {
         let cofferdam_control::Egress { rules, credentials } = control.egress(&id)?;
         let (tenant, ceiling) = (tenant.clone(), ceiling.clone());
-        Ok(egress.outlet(Scope { tenant, rules, ceiling, connections, secrets: credentials })?)
+        let control = control.clone();
+        let policies: Arc<MayConnect> = Arc::new(move |errand, way, secret| control.may_connect(errand, way, secret));
+        Ok(egress.outlet(Scope { tenant, rules, ceiling, connections, secrets: credentials, policies })?)
     })
 }
 

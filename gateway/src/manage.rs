@@ -18,6 +18,7 @@ use crate::egress::{check_ceiling, check_rules};
 use crate::refusal::Refusal;
 
 mod asked;
+mod govern;
 
 /// A recognised management call, its names not looked up yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,13 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("GET", "tenants", Action::ListTenants),
     ("GET", "tenants/*", Action::ReadTenant),
     ("PUT", "tenants/*/settings", Action::PutTenantSettings),
+    ("PUT", "tenants/*/organisation", Action::AssignTenant),
+    ("PUT", "tenants/*/boundary/*", Action::PutBoundary),
+    ("DELETE", "tenants/*/boundary/*", Action::RemoveBoundary),
+    ("POST", "organisations", Action::CreateOrganisation),
+    ("GET", "organisations", Action::ListOrganisations),
+    ("PUT", "organisations/*/ceiling/*", Action::PutCeiling),
+    ("DELETE", "organisations/*/ceiling/*", Action::RemoveCeiling),
     ("GET", "tenants/*/usage", Action::ReadUsage),
     ("PUT", "tenants/*/members/*", Action::PutMember),
     ("DELETE", "tenants/*/members/*", Action::RemoveMember),
@@ -128,6 +136,8 @@ struct Keep {
 struct NewKey {
     account: String,
     roles: Vec<String>,
+    #[serde(default)]
+    scopes: Vec<String>,
     ttl_seconds: u64,
 }
 
@@ -196,8 +206,8 @@ impl Asked {
                 Manage::RemoveSecret { function: names.function()?, name: names.text(2)?.to_owned() }
             }
             Action::CreateKey => {
-                let NewKey { account, roles, ttl_seconds } = json(body)?;
-                Manage::CreateKey { tenant: names.tenant()?, account, roles, ttl_seconds }
+                let NewKey { account, roles, scopes, ttl_seconds } = json(body)?;
+                Manage::CreateKey { tenant: names.tenant()?, account, roles, scopes, ttl_seconds }
             }
             Action::RevokeKey => {
                 Manage::RevokeKey { key: KeyId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)? }
@@ -206,7 +216,10 @@ impl Asked {
             Action::RecycleCells => {
                 Manage::RecycleCells { tenant: names.tenant()?, function: names.function_if_named()? }
             }
-            action => reading(action, &names, query)?,
+            action => match govern::operation(action, &names, body)? {
+                Some(govern) => Manage::Govern(govern),
+                None => reading(action, &names, query)?,
+            },
         })
     }
 }

@@ -8,12 +8,15 @@ use crate::egress::EgressCeiling;
 use crate::facts::Level;
 use crate::function::FunctionSettings;
 use crate::id::{FunctionId, KeyId, RouteId, TenantId, VersionId, platform_tenant};
-use crate::limits::FunctionLimits;
 use crate::reading::{LogRange, UsageRange};
 use crate::route::RouteSpec;
 use crate::secret::SecretValue;
 use crate::tenant::TenantSettings;
 use std::sync::Arc;
+
+pub use crate::govern::{Govern, OrganisationRef};
+pub use crate::invoke::Invoke;
+pub use crate::resource::Resource;
 
 macro_rules! actions {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -36,12 +39,30 @@ macro_rules! actions {
 actions! {
     /// Call a function.
     Invoke,
+    /// Be given a secret. Asked of a function's own workload, for each secret of a call.
+    UseSecret,
+    /// Send a request to the outside. Asked of a function's own workload, for each request.
+    Connect,
     /// Make a tenant. On the platform.
     CreateTenant,
     /// Set what a tenant may use, and what its functions may ask of the outside. On the platform.
     PutTenantSettings,
     /// See which tenants there are. On the platform.
     ListTenants,
+    /// Make an organisation. On the platform.
+    CreateOrganisation,
+    /// See which organisations there are, with their ceilings. On the platform.
+    ListOrganisations,
+    /// Put a tenant into an organisation, or out of one. On the platform.
+    AssignTenant,
+    /// Write a policy of an organisation's ceiling. On the platform.
+    PutCeiling,
+    /// Remove a policy of an organisation's ceiling. On the platform.
+    RemoveCeiling,
+    /// Write a policy of a tenant's boundary. On the platform.
+    PutBoundary,
+    /// Remove a policy of a tenant's boundary. On the platform.
+    RemoveBoundary,
     /// See a tenant's functions, routes, members and policies.
     ReadTenant,
     /// See what a tenant's functions used.
@@ -86,33 +107,6 @@ actions! {
     ReadMetrics,
 }
 
-/// What an operation touches. Becomes the resource of the policy decision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resource {
-    /// The installation itself.
-    Platform,
-    /// A tenant as a whole.
-    Tenant(TenantId),
-    /// A function of a tenant, with the name policies know it by.
-    Function {
-        /// Which.
-        id: FunctionId,
-        /// Its name.
-        name: Arc<str>,
-    },
-}
-
-impl Resource {
-    /// The id as text; `platform` for the platform.
-    pub fn id(&self) -> &str {
-        match self {
-            Self::Platform => "platform",
-            Self::Tenant(id) => id.as_str(),
-            Self::Function { id, .. } => id.as_str(),
-        }
-    }
-}
-
 /// Something that can be asked for, decided on and recorded.
 pub trait Operation {
     /// The action.
@@ -141,59 +135,23 @@ pub trait Operation {
     fn detail(&self) -> Option<String> {
         None
     }
+    /// What it would hand on to others, which nobody may who does not hold it.
+    fn grants(&self) -> Option<Grants<'_>> {
+        None
+    }
+    /// The call of a function that it is, if it is one: then it is decided too what that function is given.
+    fn invoke(&self) -> Option<&Invoke> {
+        None
+    }
 }
 
-/// Call a function: resolved by the router to exactly one version. Cheap to clone the ids of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invoke {
-    /// Whose.
-    pub tenant: TenantId,
-    /// Which function.
-    pub function: FunctionId,
-    /// Its name, which policies may speak of.
-    pub function_name: Arc<str>,
-    /// Which version of it.
-    pub version: VersionId,
-    /// Digest of the component.
-    pub component: Digest,
-    /// The route that matched; none for a direct invocation by name.
-    pub route: Option<RouteId>,
-    /// Whether the route was declared public.
-    pub public: bool,
-    /// How durably the call is recorded before it takes effect.
-    pub audit: Level,
-    /// What the call may use, already under every ceiling.
-    pub limits: Arc<FunctionLimits>,
-}
-
-impl Operation for Invoke {
-    fn action(&self) -> Action {
-        Action::Invoke
-    }
-
-    fn tenant(&self) -> TenantId {
-        self.tenant.clone()
-    }
-
-    fn resource(&self) -> Resource {
-        Resource::Function { id: self.function.clone(), name: self.function_name.clone() }
-    }
-
-    fn level(&self) -> Level {
-        self.audit
-    }
-
-    fn route(&self) -> Option<&RouteId> {
-        self.route.as_ref()
-    }
-
-    fn public(&self) -> bool {
-        self.public
-    }
-
-    fn version(&self) -> Option<(&VersionId, Digest)> {
-        Some((&self.version, self.component))
-    }
+/// What a change hands on to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grants<'a> {
+    /// Roles of the operation's tenant, and where they are for a key, the scopes that narrow them; no scopes do not.
+    Roles(&'a [String], &'a [String]),
+    /// What a text of policies permits: its name, and the text.
+    Policy(&'a str, &'a str),
 }
 
 /// A function as a management operation names it.
@@ -207,6 +165,8 @@ pub struct FunctionRef {
 
 /// Change or read what exists. Carries everything the change needs, so that the permit does too.
 pub enum Manage {
+    /// Set what binds tenants from above. All of it is an operation on the installation.
+    Govern(Govern),
     /// Make a tenant.
     CreateTenant {
         /// Its name.
@@ -331,6 +291,8 @@ pub enum Manage {
         account: String,
         /// Roles of that account.
         roles: Vec<String>,
+        /// What the key is good for of what these roles may; all of it where there are none.
+        scopes: Vec<String>,
         /// Seconds it is good for.
         ttl_seconds: u64,
     },
@@ -372,6 +334,7 @@ pub enum Manage {
 impl Operation for Manage {
     fn action(&self) -> Action {
         match self {
+            Self::Govern(govern) => govern.action(),
             Self::CreateTenant { .. } => Action::CreateTenant,
             Self::PutTenantSettings { .. } => Action::PutTenantSettings,
             Self::ListTenants => Action::ListTenants,
@@ -401,9 +364,11 @@ impl Operation for Manage {
 
     fn tenant(&self) -> TenantId {
         match self {
-            Self::CreateTenant { .. } | Self::PutTenantSettings { .. } | Self::ListTenants | Self::ReadMetrics => {
-                platform_tenant()
-            }
+            Self::Govern(_)
+            | Self::CreateTenant { .. }
+            | Self::PutTenantSettings { .. }
+            | Self::ListTenants
+            | Self::ReadMetrics => platform_tenant(),
             Self::ReadTenant { tenant }
             | Self::ReadUsage { tenant, .. }
             | Self::PutMember { tenant, .. }
@@ -429,25 +394,39 @@ impl Operation for Manage {
 
     fn resource(&self) -> Resource {
         match self {
-            Self::CreateTenant { .. } | Self::PutTenantSettings { .. } | Self::ListTenants | Self::ReadMetrics => {
-                Resource::Platform
-            }
+            Self::Govern(_)
+            | Self::CreateTenant { .. }
+            | Self::PutTenantSettings { .. }
+            | Self::ListTenants
+            | Self::ReadMetrics => Resource::Platform,
             Self::PutFunction { function, .. }
             | Self::PublishVersion { function, .. }
             | Self::PruneVersions { function, .. }
             | Self::RemoveFunction { function }
-            | Self::PutSecret { function, .. }
             | Self::ListSecrets { function }
-            | Self::RemoveSecret { function, .. }
             | Self::ReadLogs { function, .. } => {
                 Resource::Function { id: function.id.clone(), name: function.name.clone() }
             }
+            Self::PutSecret { function, name, .. } | Self::RemoveSecret { function, name } => Resource::Secret {
+                function: function.id.clone(),
+                function_name: function.name.clone(),
+                name: name.as_str().into(),
+            },
+            Self::PutRoutes { tenant, app, .. } => Resource::Api { tenant: tenant.clone(), name: app.clone() },
+            Self::PutPolicy { tenant, name, .. } | Self::RemovePolicy { tenant, name } => {
+                Resource::PolicySet { tenant: tenant.clone(), policy: name.clone() }
+            }
+            Self::CreateKey { tenant, account, roles, .. } => {
+                Resource::Account { tenant: tenant.clone(), name: account.clone(), roles: roles.clone() }
+            }
+            Self::RevokeKey { key } => Resource::ApiKey(key.clone()),
             _ => Resource::Tenant(self.tenant()),
         }
     }
 
     fn detail(&self) -> Option<String> {
         match self {
+            Self::Govern(govern) => govern.detail(),
             Self::CreateTenant { name } => Some(format!("name={name}")),
             Self::PutTenantSettings { tenant, settings } => {
                 // What an operator opened is told in full; only the record itself cuts what is too long for it.
@@ -468,8 +447,9 @@ impl Operation for Manage {
             | Self::RemovePolicy { name, .. }
             | Self::PutSecret { name, .. }
             | Self::RemoveSecret { name, .. } => Some(format!("name={name}")),
-            Self::CreateKey { account, roles, ttl_seconds, .. } => {
-                Some(format!("account={account} roles={} ttl_seconds={ttl_seconds}", roles.join(",")))
+            Self::CreateKey { account, roles, scopes, ttl_seconds, .. } => {
+                let (roles, scopes) = (roles.join(","), scopes.join(","));
+                Some(format!("account={account} roles={roles} scopes={scopes} ttl_seconds={ttl_seconds}"))
             }
             Self::RevokeKey { key } => Some(format!("key={key}")),
             Self::ListCells { function, .. } | Self::RecycleCells { function, .. } => {
@@ -484,6 +464,15 @@ impl Operation for Manage {
             | Self::ListSecrets { .. }
             | Self::ListKeys { .. }
             | Self::ReadLogs { .. } => None,
+        }
+    }
+
+    fn grants(&self) -> Option<Grants<'_>> {
+        match self {
+            Self::PutMember { roles, .. } => Some(Grants::Roles(roles, &[])),
+            Self::CreateKey { roles, scopes, .. } => Some(Grants::Roles(roles, scopes)),
+            Self::PutPolicy { name, text, .. } => Some(Grants::Policy(name, text)),
+            _ => None,
         }
     }
 }

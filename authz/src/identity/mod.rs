@@ -22,7 +22,7 @@ use cofferdam_model::{Clock, KeyId, TenantId};
 pub use self::api_key::{ApiKeyRecord, Pepper, SecretText};
 pub use self::config::{Algorithm, IssuerConfig};
 pub use self::jwk::JWKS_BYTES;
-pub use self::principal::Principal;
+pub use self::principal::{Principal, Supposed};
 
 use self::cache::Cache;
 use self::jwt::Issuer;

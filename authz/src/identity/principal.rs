@@ -23,9 +23,44 @@ pub struct Principal {
     roles: Vec<String>,
     credential: CredentialKind,
     credential_id: Option<Arc<str>>,
+    scopes: Option<Arc<[String]>>,
+}
+
+/// Somebody who might ask, for explanations alone: nobody's credential was checked.
+#[derive(Debug, Clone)]
+pub struct Supposed {
+    /// Kind of being.
+    pub kind: PrincipalKind,
+    /// As in [`Principal::id`].
+    pub id: String,
+    /// Who would vouch for it.
+    pub issuer: Option<String>,
+    /// The tenant it would belong to.
+    pub tenant: Option<TenantId>,
+    /// Its roles there.
+    pub roles: Vec<String>,
+    /// What it would show.
+    pub credential: CredentialKind,
+    /// What that would be good for at most.
+    pub scopes: Option<Vec<String>>,
 }
 
 impl Principal {
+    /// For explanations, which never hand it on: no permit can come of it.
+    pub(crate) fn supposed(supposed: Supposed) -> Self {
+        let Supposed { kind, id, issuer, tenant, roles, credential, scopes } = supposed;
+        Self {
+            kind,
+            id: id.into(),
+            issuer: issuer.map(Into::into),
+            tenant,
+            roles,
+            credential,
+            credential_id: None,
+            scopes: scopes.map(Into::into),
+        }
+    }
+
     pub(super) fn anonymous() -> Self {
         Self {
             kind: PrincipalKind::Anonymous,
@@ -35,6 +70,7 @@ impl Principal {
             roles: Vec::new(),
             credential: CredentialKind::None,
             credential_id: None,
+            scopes: None,
         }
     }
 
@@ -53,6 +89,7 @@ impl Principal {
             roles,
             credential: CredentialKind::Jwt,
             credential_id: token_id,
+            scopes: None,
         }
     }
 
@@ -65,7 +102,13 @@ impl Principal {
             roles,
             credential: CredentialKind::ApiKey,
             credential_id: Some(key),
+            scopes: None,
         }
+    }
+
+    /// The same, under the ceiling of what its credential is good for.
+    pub(super) fn narrowed(self, scopes: Option<Arc<[String]>>) -> Self {
+        Self { scopes, ..self }
     }
 
     /// Kind of being.
@@ -97,6 +140,16 @@ impl Principal {
     /// What it showed.
     pub fn credential(&self) -> CredentialKind {
         self.credential
+    }
+
+    /// Which credential it showed, where that has an id.
+    pub fn credential_id(&self) -> Option<&str> {
+        self.credential_id.as_deref()
+    }
+
+    /// What its credential is good for at most, where it says: actions, groups of them, and `fn:NAME`.
+    pub fn scopes(&self) -> Option<&[String]> {
+        self.scopes.as_deref()
     }
 
     /// One text for this principal and no other: what a rate limit counts by, and its id in policies.

@@ -84,7 +84,7 @@ impl World {
         };
         let name = format!("tenant-{seed}");
         Self {
-            tenant: TenantRow { id, name, active: true, settings: TenantSettings::default(), created: UnixNanos(seed) },
+            tenant: TenantRow { id, name, active: true, settings: TenantSettings::default(), created: UnixNanos(seed), organisation: None },
             function,
             random,
         }
@@ -120,6 +120,7 @@ impl World {
             id: KeyId::mint(&self.tenant.id, &self.random),
             account: "ci".into(),
             roles: vec!["deployer".into()],
+            scopes: vec!["Deploy".into()],
             mac: [5; 32],
             created: UnixNanos(1),
             expires: UnixNanos(2),
@@ -138,6 +139,9 @@ impl World {
             functions: vec![(self.function.clone(), Some(version.clone()))],
             routes: vec![self.route("app", "a.example")],
             policies: vec![PolicyRow { name: "p".into(), text: "permit ();".into() }],
+            policies_set: SetRow { version: 1, rules: None },
+            boundary: Vec::new(),
+            boundary_set: SetRow::default(),
             secrets: vec![self.secret()],
             api_keys: vec![self.api_key()],
         };

@@ -107,6 +107,24 @@ const STEPS: &[&str] = &[
     "
     ALTER TABLE tenants ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
 ",
+    "
+    CREATE TABLE organisations (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE tenants ADD COLUMN organisation TEXT REFERENCES organisations (id);
+
+    CREATE TABLE ceilings (
+        tier TEXT NOT NULL, owner TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL,
+        PRIMARY KEY (tier, owner, name)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE policy_sets (
+        tier TEXT NOT NULL, owner TEXT NOT NULL, version INTEGER NOT NULL, rules TEXT,
+        PRIMARY KEY (tier, owner)
+    ) STRICT, WITHOUT ROWID;
+
+    ALTER TABLE api_keys ADD COLUMN scopes TEXT NOT NULL DEFAULT '[]';
+",
 ];
 
 /// Runs the steps that are missing, all or none.

@@ -2,16 +2,21 @@
 //!
 //! Owns the statements. Must never build one from text it was given: values are bound, always.
 
+mod tiers;
 mod usage;
 
 use std::path::Path;
 use std::time::Duration;
 
-use cofferdam_model::{Digest, FunctionId, KeyId, RouteId, TenantId, TenantSettings, UnixNanos, UsageRange, VersionId};
+use cofferdam_model::{
+    Digest, FunctionId, KeyId, OrganisationId, PolicyTier, RouteId, TenantId, TenantSettings, UnixNanos, UsageRange,
+    VersionId,
+};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, TransactionBehavior, named_params, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::tiers::Tiers;
 use super::{
     ApiKeyRow, FunctionRow, MemberRow, OpenCall, PolicyRow, RouteRow, SecretRow, Store, TenantRow, TenantState,
     Transaction, UsageMark, UsageRow, UsageStep, VersionRow, Work, migrations,
@@ -89,11 +94,11 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     fn tenants(&mut self) -> Result<Vec<TenantRow>, ControlError> {
-        self.rows("SELECT id, name, active, settings, created FROM tenants ORDER BY name", [], tenant_row)
+        self.rows("SELECT id, name, active, settings, created, organisation FROM tenants ORDER BY name", [], tenant_row)
     }
 
     fn tenant(&mut self, id: &TenantId) -> Result<Option<TenantState>, ControlError> {
-        let sql = "SELECT id, name, active, settings, created FROM tenants WHERE id = ?1";
+        let sql = "SELECT id, name, active, settings, created, organisation FROM tenants WHERE id = ?1";
         let Some(tenant) = self.rows(sql, [id.as_str()], tenant_row)?.pop() else { return Ok(None) };
         let own = [id.as_str()];
         Ok(Some(TenantState {
@@ -121,6 +126,9 @@ impl Transaction for SqliteTransaction<'_> {
                 route_row,
             )?,
             policies: self.rows("SELECT name, text FROM policies WHERE tenant = ?1 ORDER BY name", own, policy_row)?,
+            policies_set: self.policy_set(PolicyTier::Tenant, id.as_str())?,
+            boundary: self.ceiling(PolicyTier::Boundary, id.as_str())?,
+            boundary_set: self.policy_set(PolicyTier::Boundary, id.as_str())?,
             secrets: self.rows(
                 "SELECT s.function, s.name, s.version, s.sealed, s.updated
                  FROM secrets s JOIN functions f ON f.id = s.function WHERE f.tenant = ?1 ORDER BY s.function, s.name",
@@ -128,7 +136,7 @@ impl Transaction for SqliteTransaction<'_> {
                 secret_row,
             )?,
             api_keys: self.rows(
-                "SELECT id, account, roles, mac, created, expires, revoked
+                "SELECT id, account, roles, mac, created, expires, revoked, scopes
                  FROM api_keys WHERE tenant = ?1 ORDER BY id",
                 own,
                 api_key_row,
@@ -147,8 +155,15 @@ impl Transaction for SqliteTransaction<'_> {
             return Err(ControlError::Exists { what: "tenant", name });
         }
         self.execute(
-            "INSERT INTO tenants (id, name, active, settings, created) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![tenant.id.as_str(), tenant.name, tenant.active, json(&tenant.settings)?, signed(tenant.created.0)?],
+            "INSERT INTO tenants (id, name, active, settings, created, organisation) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                tenant.id.as_str(),
+                tenant.name,
+                tenant.active,
+                json(&tenant.settings)?,
+                signed(tenant.created.0)?,
+                tenant.organisation.as_ref().map(OrganisationId::as_str),
+            ],
         )?;
         self.execute(
             "INSERT INTO tenant_keys (tenant, version, sealed) VALUES (?1, ?2, ?3)",
@@ -260,12 +275,16 @@ impl Transaction for SqliteTransaction<'_> {
              ON CONFLICT (tenant, name) DO UPDATE SET text = excluded.text",
             params![tenant.as_str(), policy.name, policy.text],
         )?;
-        Ok(())
+        self.changed(PolicyTier::Tenant, tenant.as_str())
     }
 
     fn remove_policy(&mut self, tenant: &TenantId, name: &str) -> Result<bool, ControlError> {
         let sql = "DELETE FROM policies WHERE tenant = ?1 AND name = ?2";
-        Ok(self.execute(sql, params![tenant.as_str(), name])? > 0)
+        let removed = self.execute(sql, params![tenant.as_str(), name])? > 0;
+        if removed {
+            self.changed(PolicyTier::Tenant, tenant.as_str())?;
+        }
+        Ok(removed)
     }
 
     fn put_secret(&mut self, secret: &SecretRow) -> Result<(), ControlError> {
@@ -291,8 +310,8 @@ impl Transaction for SqliteTransaction<'_> {
 
     fn insert_api_key(&mut self, key: &ApiKeyRow) -> Result<(), ControlError> {
         self.execute(
-            "INSERT INTO api_keys (id, tenant, account, roles, mac, created, expires, revoked)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO api_keys (id, tenant, account, roles, mac, created, expires, revoked, scopes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             params![
                 key.id.as_str(),
                 key.id.tenant().as_str(),
@@ -302,6 +321,7 @@ impl Transaction for SqliteTransaction<'_> {
                 signed(key.created.0)?,
                 signed(key.expires.0)?,
                 key.revoked.map(|at| signed(at.0)).transpose()?,
+                json(&key.scopes)?,
             ],
         )?;
         Ok(())
@@ -361,6 +381,7 @@ fn tenant_row(row: &Row<'_>) -> Result<TenantRow, ControlError> {
         active: get(row, 2)?,
         settings: from_json(row, 3)?,
         created: UnixNanos(number(row, 4)?),
+        organisation: get::<Option<String>>(row, 5)?.map(|id| OrganisationId::parse(&id)).transpose().map_err(damaged)?,
     })
 }
 
@@ -431,6 +452,7 @@ fn api_key_row(row: &Row<'_>) -> Result<ApiKeyRow, ControlError> {
         created: UnixNanos(number(row, 4)?),
         expires: UnixNanos(number(row, 5)?),
         revoked: get::<Option<i64>>(row, 6)?.map(unsigned).transpose()?.map(UnixNanos),
+        scopes: from_json(row, 7)?,
     })
 }
 

@@ -36,7 +36,7 @@ fn key_with_impossible_terms_is_refused() {
     let (tenant, admin) = world.tenant("acme");
     let key = |account: &str, roles: &[&str], ttl_seconds| {
         let roles = roles.iter().map(|role| (*role).to_owned()).collect();
-        Manage::CreateKey { tenant: tenant.clone(), account: account.into(), roles, ttl_seconds }
+        Manage::CreateKey { tenant: tenant.clone(), account: account.into(), roles, scopes: vec![], ttl_seconds }
     };
     for (operation, about) in [
         (key("CI", &["viewer"], 60), "CI"),

@@ -178,6 +178,7 @@ pub(super) fn create_key(tenant: &TenantId, account: &str, roles: &[&str]) -> Ma
         tenant: tenant.clone(),
         account: account.into(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        scopes: vec![],
         ttl_seconds: 3600,
     }
 }
