@@ -1,5 +1,7 @@
 //! What a decision promises, whatever a tenant writes and whatever fails.
 
+mod giving;
+
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::{Action, Invoke, Level, Operation, Resource, Subject, TenantId};
 

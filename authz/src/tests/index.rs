@@ -13,7 +13,7 @@ use crate::policy::index::{Answer, Bits, Index};
 use crate::schema::SCHEMA;
 
 /// Sets that are generated; each is asked every call.
-const SETS: u32 = 700;
+const SETS: u32 = 380;
 /// Calls each set is asked at least.
 const CALLS: usize = 150;
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod functions;
+mod govern;
 mod installation;
 mod routes;
 mod storage;
