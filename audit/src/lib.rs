@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod commit;
+mod decision;
 mod effects;
 mod entry;
 mod error;

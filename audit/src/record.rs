@@ -9,6 +9,7 @@ use cofferdam_model::{
 use serde::Deserialize;
 use std::borrow::Cow;
 
+use crate::decision;
 use crate::json::Object;
 use crate::log::Note;
 use crate::segment::FRAME_HEADER_BYTES;
@@ -19,11 +20,10 @@ pub(crate) const MAX_RECORD_BYTES: usize = 65_535;
 /// Version of the fields.
 const VERSION: u64 = 1;
 
-const NAME_BYTES: usize = 256;
+pub(crate) const NAME_BYTES: usize = 256;
 const SUBJECT_BYTES: usize = 1_024;
 const PATH_BYTES: usize = 4_096;
 const DETAIL_BYTES: usize = 8_192;
-const POLICIES: usize = 64;
 /// What most records take, so that a buffer need not grow.
 const USUAL_BYTES: usize = 1_024;
 
@@ -109,6 +109,9 @@ pub(crate) fn egress(stamp: &Stamp, request: &str, tenant: Option<&str>, facts: 
         o.number("bytes_in", facts.bytes_in);
         o.number("bytes_out", facts.bytes_out);
         o.maybe_text("credential", facts.credential.as_deref(), NAME_BYTES);
+        if let Some(decided) = &facts.decision {
+            o.object("decision", |o| decision::decided(o, decided));
+        }
         o.text("ending", facts.ending.as_str(), NAME_BYTES);
         o.text("host", &facts.host, SUBJECT_BYTES);
         o.text("kind", "egress", NAME_BYTES);
@@ -240,7 +243,7 @@ impl<'a> CallRecord<'a> {
         }
         if let Some(facts) = facts {
             facts.component.iter().for_each(|component| o.hex("component", &component.0));
-            decision(o, facts);
+            decision::decision(o, facts);
             o.maybe_text("detail", facts.detail.as_deref(), DETAIL_BYTES);
         }
         o.maybe_text("ending", outcome.map(|f| f.ending.as_str()), NAME_BYTES);
@@ -275,19 +278,11 @@ impl<'a> CallRecord<'a> {
         if let Some(outcome) = outcome {
             o.object("usage", |o| usage(o, &outcome.usage));
         }
+        if let Some(facts) = facts {
+            decision::uses(o, facts);
+        }
         o.number("v", VERSION);
         o.maybe_text("version", facts.and_then(|f| f.version.as_deref()), NAME_BYTES);
-    }
-}
-
-fn decision(o: &mut Object<'_>, facts: &CallFacts) {
-    if let Some(decision) = &facts.decision {
-        o.object("decision", |o| {
-            o.text("outcome", &decision.outcome, NAME_BYTES);
-            o.texts("policies", &decision.policies, POLICIES, NAME_BYTES);
-            o.hex("policy_set", &decision.policy_set.0);
-            o.text("tier", &decision.tier, NAME_BYTES);
-        });
     }
 }
 
@@ -327,6 +322,8 @@ fn encode(fill: impl FnOnce(&mut Object<'_>)) -> Encoded {
 
 #[cfg(test)]
 mod tests {
+    use cofferdam_model::{Digest, SetFacts, UseFacts};
+
     use super::*;
     use crate::tests::{facts, outcome_facts, stamp};
     use crate::tree::leaf_hash;
@@ -344,6 +341,7 @@ mod tests {
             host: text.into(),
             port: 443,
             rule: Some(text.into()),
+            decision: facts().decision.map(Box::new),
             address: Some(std::net::Ipv4Addr::LOCALHOST.into()),
             tls: Some(TlsVersion::Tls13),
             credential: Some(text.into()),
@@ -415,7 +413,18 @@ mod tests {
                 decision.outcome = text.clone();
                 decision.tier = text.clone();
                 decision.policies = vec![text.clone(); 1000];
+                for tier in cofferdam_model::PolicyTier::ALL {
+                    let owner = text.as_str().into();
+                    decision.sets.push(SetFacts { tier: *tier, owner, version: u64::MAX, digest: Digest([255; 32]) });
+                }
             }
+            let used = UseFacts {
+                secret: text.as_str().into(),
+                outcome: text.clone(),
+                tier: text.clone(),
+                policies: vec![text.clone(); 10],
+            };
+            facts.uses = vec![used; 100];
             let mut how = outcome_facts();
             how.code = Some(text.clone());
             for encoded in all(&facts, &how, &text) {
@@ -433,6 +442,8 @@ mod tests {
         }
         assert_eq!(value["principal"]["id"], "alice");
         assert_eq!(value["decision"]["policies"][0], "p1");
+        assert_eq!(value["decision"]["sets"]["tenant"]["version"], 3);
+        assert_eq!(value["uses"][0], "KEY: allow by tenant: 10-defaults/workload");
         assert_eq!(value["usage"]["cpu_us"], 11);
         assert_eq!(value["cell"]["call"], 3);
     }

@@ -4,39 +4,104 @@
 //! a policy can reach in the two steps it may look, so nothing is ever missing. Must never parse text of policies or
 //! JSON, and never leave out an attribute the schema requires.
 
+mod things;
+mod work;
+
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
 };
-use cofferdam_model::id::platform_tenant;
-use cofferdam_model::{Action, Circumstances, Operation, PrincipalKind, Resource, TenantId};
+use cofferdam_model::{Action, Circumstances, Operation, OrganisationId, PrincipalKind, RouteId, TenantId};
+
+pub use self::work::Way;
+pub(crate) use self::work::Work;
 
 use crate::error::PolicyError;
 use crate::identity::Principal;
+use crate::policy::index::{Actions, Asked, Bits, Reach, bit};
 
 /// The schema's words, made once.
 pub(crate) struct Vocabulary {
-    role: EntityTypeName,
-    tenant: EntityTypeName,
-    user: EntityTypeName,
-    service_account: EntityTypeName,
-    anonymous: EntityTypeName,
-    function: EntityTypeName,
+    kinds: HashMap<&'static str, EntityTypeName>,
     platform: EntityUid,
-    /// Each action with the groups it is in.
-    actions: HashMap<Action, Entity>,
+    actions: HashMap<Action, Doing>,
 }
+
+/// An action as the schema has it.
+struct Doing {
+    /// With the groups it is in.
+    entity: Entity,
+    bit: Actions,
+    /// Kind of what it is done to.
+    resource: String,
+    /// Whether it is done by somebody, not by a function at work.
+    by_people: bool,
+}
+
+/// Kinds of entities that are made here.
+const KINDS: &[&str] = &[
+    "Organisation",
+    "Role",
+    "Tenant",
+    "User",
+    "ServiceAccount",
+    "Anonymous",
+    "Workload",
+    "Function",
+    "Version",
+    "Secret",
+    "Destination",
+    "Account",
+    "Api",
+    "Route",
+    "ApiKey",
+    "PolicySet",
+    "Platform",
+];
 
 /// What a decision is asked of.
 pub(crate) struct Question {
     pub(crate) request: Request,
-    pub(crate) entities: Entities,
+    pub(crate) entities: Arc<Entities>,
+    principal: Reach,
+    resource: Reach,
+    action: Actions,
+}
+
+impl Question {
+    fn new(bits: &Bits, request: Request, entities: Arc<Entities>, action: Actions) -> Result<Self, Unaskable> {
+        let principal = bits.reach(request.principal().ok_or(Unaskable("principal"))?, &entities);
+        let resource = bits.reach(request.resource().ok_or(Unaskable("resource"))?, &entities);
+        Ok(Self { request, entities, principal, resource, action })
+    }
+
+    /// As an index takes it.
+    pub(crate) fn asked(&self) -> Asked<'_> {
+        Asked {
+            request: &self.request,
+            entities: &self.entities,
+            principal: &self.principal,
+            resource: &self.resource,
+            action: self.action,
+        }
+    }
 }
 
 /// Why a call cannot be put into the schema's words. A defect of ours; it denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unaskable(pub(crate) &'static str);
+
+/// What is known of the tenant a call happens in.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Home<'a> {
+    pub(crate) suspended: bool,
+    pub(crate) organisation: Option<&'a OrganisationId>,
+}
+
+/// An entity's attributes.
+type Attributes = HashMap<String, RestrictedExpression>;
 
 impl Vocabulary {
     pub(crate) fn of(schema: &Schema) -> Result<Self, PolicyError> {
@@ -47,133 +112,155 @@ impl Vocabulary {
         for action in Action::ALL {
             let uid = EntityUid::from_type_name_and_id(named("Action")?, EntityId::new(action.as_str()));
             let entity = entities.get(&uid).ok_or_else(|| broken(action.as_str()))?;
-            actions.insert(*action, entity.clone());
+            let mut to = schema.resources_for_action(&uid).ok_or_else(|| broken(action.as_str()))?;
+            let mut by = schema.principals_for_action(&uid).ok_or_else(|| broken(action.as_str()))?;
+            let (Some(resource), None) = (to.next(), to.next()) else {
+                return Err(broken("one kind of resource for each action"));
+            };
+            let resource = resource.basename().to_owned();
+            let by_people = by.any(|kind| kind.basename() != "Workload");
+            actions.insert(*action, Doing { entity: entity.clone(), bit: bit(*action)?, resource, by_people });
         }
-        Ok(Self {
-            role: named("Role")?,
-            tenant: named("Tenant")?,
-            user: named("User")?,
-            service_account: named("ServiceAccount")?,
-            anonymous: named("Anonymous")?,
-            function: named("Function")?,
-            platform: EntityUid::from_type_name_and_id(named("Platform")?, EntityId::new("platform")),
-            actions,
-        })
+        let mut kinds = HashMap::new();
+        for kind in KINDS {
+            let known = schema.entity_types().find(|known| known.basename() == *kind);
+            kinds.insert(*kind, known.ok_or_else(|| broken(kind))?.clone());
+        }
+        let platform = EntityUid::from_type_name_and_id(named("Platform")?, EntityId::new("platform"));
+        Ok(Self { kinds, platform, actions })
     }
 
     /// The call in these words. `schema` is given by tests only: what is built here is the same for every call of a
     /// kind, so checking it each time would find nothing a test does not.
     pub(crate) fn question<A: Operation>(
         &self,
+        bits: &Bits,
         principal: &Principal,
         operation: &A,
         circumstances: &Circumstances,
-        suspended: bool,
+        home: Home<'_>,
         schema: Option<&Schema>,
     ) -> Result<Question, Unaskable> {
         let tenant = operation.tenant();
-        let action = self.actions.get(&operation.action()).ok_or(Unaskable("action"))?.clone();
-        let mut entities = Vec::with_capacity(5);
-        let resource = match operation.resource() {
-            Resource::Platform if tenant == platform_tenant() => self.platform.clone(),
-            // The tenant is an entity of the slice in any case.
-            Resource::Tenant(id) if id == tenant => self.tenant_uid(&id),
-            Resource::Function { id, name } if id.tenant() == tenant => {
-                let function = self.function_entity(id.as_str(), &name, &tenant)?;
-                let uid = function.uid();
-                entities.push(function);
-                uid
-            }
-            // An operation whose resource is not in its own tenant was put together wrongly.
-            _ => return Err(Unaskable("resource")),
-        };
-        if resource == self.platform {
-            entities.push(Entity::with_uid(resource.clone()));
-        }
+        let doing = self.actions.get(&operation.action()).ok_or(Unaskable("action"))?;
+        let mut entities = Vec::with_capacity(8);
+        let resource = self.resource(&operation.resource(), &tenant, &mut entities)?;
         let who = self.principal_entity(principal)?;
         let who_uid = who.uid();
         entities.push(who);
-        entities.push(self.tenant_entity(&tenant, suspended)?);
+        self.home(&tenant, home, &mut entities)?;
         if let Some(own) = principal.tenant().filter(|own| **own != tenant) {
             // Identified a moment ago, which takes an active tenant.
-            entities.push(self.tenant_entity(own, false)?);
+            entities.push(self.tenant_entity(own, Home::default())?);
         }
-        let action_uid = action.uid();
-        entities.push(action);
-        let context = context(principal, operation, circumstances)?;
+        if let Some(route) = operation.route() {
+            entities.push(self.route(route, &tenant)?);
+        }
+        let action_uid = doing.entity.uid();
+        entities.push(doing.entity.clone());
+        let context = self.context(principal, operation, circumstances)?;
         let request = Request::new(who_uid, action_uid, resource, context, schema).map_err(|_| Unaskable("request"))?;
         let entities = Entities::from_entities(entities, schema).map_err(|_| Unaskable("entities"))?;
-        Ok(Question { request, entities })
+        Question::new(bits, request, Arc::new(entities), doing.bit)
     }
 
-    fn tenant_uid(&self, tenant: &TenantId) -> EntityUid {
-        EntityUid::from_type_name_and_id(self.tenant.clone(), EntityId::new(tenant.as_str()))
+    /// Kind of what an action is done to, where somebody can do it at all; a function at work is nobody.
+    pub(crate) fn done_to(&self, action: Action) -> Option<&str> {
+        self.actions.get(&action).filter(|doing| doing.by_people).map(|doing| doing.resource.as_str())
     }
 
-    fn tenant_entity(&self, tenant: &TenantId, suspended: bool) -> Result<Entity, Unaskable> {
-        let attributes = HashMap::from([("suspended".to_owned(), RestrictedExpression::new_bool(suspended))]);
-        Entity::new(self.tenant_uid(tenant), attributes, HashSet::new()).map_err(|_| Unaskable("tenant"))
+    fn uid(&self, kind: &'static str, id: &str) -> Result<EntityUid, Unaskable> {
+        let kind = self.kinds.get(kind).ok_or(Unaskable("kind"))?.clone();
+        Ok(EntityUid::from_type_name_and_id(kind, EntityId::new(id)))
     }
 
-    fn function_entity(&self, id: &str, name: &str, tenant: &TenantId) -> Result<Entity, Unaskable> {
-        let owner = self.tenant_uid(tenant);
-        let attributes = HashMap::from([
-            ("name".to_owned(), RestrictedExpression::new_string(name.to_owned())),
-            ("tenant".to_owned(), RestrictedExpression::new_entity_uid(owner.clone())),
-        ]);
-        let uid = EntityUid::from_type_name_and_id(self.function.clone(), EntityId::new(id));
-        Entity::new(uid, attributes, HashSet::from([owner])).map_err(|_| Unaskable("function"))
+    /// The tenant a call happens in, and its organisation.
+    fn home(&self, tenant: &TenantId, home: Home<'_>, entities: &mut Vec<Entity>) -> Result<(), Unaskable> {
+        if let Some(organisation) = home.organisation {
+            entities.push(Entity::with_uid(self.uid("Organisation", organisation.as_str())?));
+        }
+        entities.push(self.tenant_entity(tenant, home)?);
+        Ok(())
+    }
+
+    fn tenant_entity(&self, tenant: &TenantId, home: Home<'_>) -> Result<Entity, Unaskable> {
+        let mut attributes = Attributes::from([("suspended".to_owned(), flag(home.suspended))]);
+        let mut parents = HashSet::new();
+        if let Some(organisation) = home.organisation {
+            let organisation = self.uid("Organisation", organisation.as_str())?;
+            attributes.insert("organisation".to_owned(), RestrictedExpression::new_entity_uid(organisation.clone()));
+            parents.insert(organisation);
+        }
+        Entity::new(self.uid("Tenant", tenant.as_str())?, attributes, parents).map_err(|_| Unaskable("tenant"))
+    }
+
+    fn route(&self, route: &RouteId, tenant: &TenantId) -> Result<Entity, Unaskable> {
+        if route.tenant() != *tenant {
+            return Err(Unaskable("route"));
+        }
+        self.owned("Route", route.as_str(), self.uid("Tenant", tenant.as_str())?, tenant, [])
     }
 
     fn principal_entity(&self, principal: &Principal) -> Result<Entity, Unaskable> {
         let kind = match principal.kind() {
-            PrincipalKind::User => &self.user,
-            PrincipalKind::ServiceAccount => &self.service_account,
-            PrincipalKind::Anonymous => &self.anonymous,
+            PrincipalKind::User => "User",
+            PrincipalKind::ServiceAccount => "ServiceAccount",
+            PrincipalKind::Anonymous => "Anonymous",
         };
-        let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
-        let mut attributes = HashMap::from([
+        let mut attributes = Attributes::from([
             ("id".to_owned(), text(principal.id())),
             ("roles".to_owned(), RestrictedExpression::new_set(principal.roles().iter().map(|role| text(role)))),
         ]);
         if let Some(issuer) = principal.issuer() {
             attributes.insert("issuer".to_owned(), text(issuer));
         }
-        let role = |role: &String| EntityUid::from_type_name_and_id(self.role.clone(), EntityId::new(role));
-        let mut parents: HashSet<_> = principal.roles().iter().map(role).collect();
+        let roles = principal.roles().iter().map(|role| self.uid("Role", role));
+        let mut parents = roles.collect::<Result<HashSet<_>, _>>()?;
         if let Some(tenant) = principal.tenant() {
-            let tenant = self.tenant_uid(tenant);
+            let tenant = self.uid("Tenant", tenant.as_str())?;
             attributes.insert("tenant".to_owned(), RestrictedExpression::new_entity_uid(tenant.clone()));
             parents.insert(tenant);
         }
-        let uid = EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(principal.key()));
+        let uid = self.uid(kind, &principal.key())?;
         Entity::new(uid, attributes, parents).map_err(|_| Unaskable("principal"))
+    }
+
+    fn context<A: Operation>(
+        &self,
+        principal: &Principal,
+        operation: &A,
+        circumstances: &Circumstances,
+    ) -> Result<Context, Unaskable> {
+        // Cedar reads milliseconds, the log writes microseconds.
+        let at = circumstances.at.to_string();
+        let now = format!("{}Z", at.get(..23).ok_or(Unaskable("time"))?);
+        let mut pairs = vec![
+            ("source".to_owned(), RestrictedExpression::new_ip(circumstances.source.to_string())),
+            ("tls".to_owned(), text(circumstances.tls.as_str())),
+            ("method".to_owned(), text(&circumstances.method)),
+            ("host".to_owned(), text(&circumstances.host)),
+            ("path".to_owned(), text(&circumstances.path)),
+            ("public".to_owned(), flag(operation.public())),
+            ("credential".to_owned(), text(principal.credential().as_str())),
+            ("now".to_owned(), RestrictedExpression::new_datetime(now)),
+            ("request".to_owned(), text(circumstances.request.as_str())),
+            ("bound".to_owned(), text(principal.bound().as_str())),
+        ];
+        if let Some(machine) = principal.certificate() {
+            pairs.push(("certificate".to_owned(), text(machine)));
+        }
+        if let Some(route) = operation.route() {
+            let route = self.uid("Route", route.as_str())?;
+            pairs.push(("route".to_owned(), RestrictedExpression::new_entity_uid(route)));
+        }
+        Context::from_pairs(pairs).map_err(|_| Unaskable("context"))
     }
 }
 
-fn context<A: Operation>(
-    principal: &Principal,
-    operation: &A,
-    circumstances: &Circumstances,
-) -> Result<Context, Unaskable> {
-    let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
-    // Cedar reads milliseconds, the log writes microseconds.
-    let at = circumstances.at.to_string();
-    let now = format!("{}Z", at.get(..23).ok_or(Unaskable("time"))?);
-    let mut pairs = vec![
-        ("source".to_owned(), RestrictedExpression::new_ip(circumstances.source.to_string())),
-        ("tls".to_owned(), text(circumstances.tls.as_str())),
-        ("method".to_owned(), text(&circumstances.method)),
-        ("host".to_owned(), text(&circumstances.host)),
-        ("path".to_owned(), text(&circumstances.path)),
-        ("public".to_owned(), RestrictedExpression::new_bool(operation.public())),
-        ("credential".to_owned(), text(principal.credential().as_str())),
-        ("now".to_owned(), RestrictedExpression::new_datetime(now)),
-        ("request".to_owned(), text(circumstances.request.as_str())),
-        ("bound".to_owned(), text(principal.bound().as_str())),
-    ];
-    if let Some(machine) = principal.certificate() {
-        pairs.push(("certificate".to_owned(), text(machine)));
-    }
-    Context::from_pairs(pairs).map_err(|_| Unaskable("context"))
+fn text(text: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(text.to_owned())
+}
+
+fn flag(flag: bool) -> RestrictedExpression {
+    RestrictedExpression::new_bool(flag)
 }

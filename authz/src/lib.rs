@@ -13,12 +13,15 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-pub use decide::{Authorizer, Denied, Outcome, Permit, Tier};
+pub use cofferdam_model::PolicyTier as Tier;
+pub use decide::{Authorizer, Because, Denied, Errand, Explanation, Outcome, Permit, TierExplanation};
+pub use entities::Way;
 pub use error::{AuthorityError, FetchError, IdentityError, IssuerError, PolicyError, Refusal};
 pub use identity::{
     AccessSecrets, Algorithm, ApiKeyRecord, Claim, ClientAuthorities, Credential, Directory, Identities, IssuerConfig,
     JWKS_BYTES, JwksSource, Payload, PeerCertificate, Pepper, Principal, SecretText, SignedRequest, Sigv4Config,
+    Supposed,
 };
 pub use identity::{api_key, mtls, sigv4};
 
-pub use policy::{POLICIES_BYTES_MAX, POLICIES_MAX, POLICY_BYTES_MAX, TenantPolicies};
+pub use policy::{Owner, POLICIES_BYTES_MAX, POLICIES_MAX, POLICY_BYTES_MAX, TenantPolicies, Texts, TierPolicies};

@@ -78,6 +78,8 @@ enum Command {
     Member(commands::access::MemberArgs),
     /// Write and remove policies
     Policy(commands::access::PolicyArgs),
+    /// Organisations, whose ceilings bind their tenants
+    Org(commands::organisation::OrganisationArgs),
     /// Make a token of the development issuer
     Token(commands::token::TokenArgs),
     /// Read and check the log
@@ -149,6 +151,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Tenant(args) => commands::access::tenant(args, &context),
         Command::Member(args) => commands::access::member(args, &context),
         Command::Policy(args) => commands::access::policy(args, &context),
+        Command::Org(args) => commands::organisation::run(args, &context),
         Command::Token(args) => commands::token::run(args, &context, &clock, &random),
         Command::Audit(args) => commands::audit::run(args, &context),
         Command::Metrics(args) => commands::cells::metrics(args, &context),

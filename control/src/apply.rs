@@ -6,17 +6,20 @@
 use std::sync::PoisonError;
 
 use cofferdam_audit::Recorded;
-use cofferdam_authz::Permit;
+use cofferdam_authz::{Authorizer, Permit};
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::operation::FunctionRef;
-use cofferdam_model::{FunctionLimits, Manage, Operation, Random, TenantId, TenantLimits, UnixNanos};
+use cofferdam_model::{
+    FunctionLimits, Govern, Manage, Operation, OrganisationId, PolicyTier, Random, TenantId, TenantLimits, UnixNanos,
+};
 use serde_json::{Value, json};
 
 use crate::Control;
 use crate::deployment::list_secrets;
 use crate::error::ControlError;
+use crate::govern;
 use crate::machine::{self, describe_ca};
-use crate::snapshot::{FunctionEntry, Snapshot, TenantEntry, compile};
+use crate::snapshot::{Entry, FunctionEntry, OrganisationEntry, Snapshot, TenantEntry, compile};
 use crate::store::{self, TenantRow, TenantState, Transaction};
 use crate::tenant::{Done, describe_key};
 use crate::vault::{Vault, WrappedKey};
@@ -30,6 +33,13 @@ pub(crate) struct Means<'a> {
     pub(crate) now: UnixNanos,
     pub(crate) ceiling: &'a FunctionLimits,
     pub(crate) limits: &'a TenantLimits,
+    pub(crate) authorizer: &'a Authorizer,
+}
+
+/// What a change made another one of.
+pub(crate) enum Touched {
+    Tenant(TenantId),
+    Organisation(OrganisationId),
 }
 
 /// A change under way.
@@ -56,6 +66,7 @@ impl Control {
         let operation = permit.operation();
         match operation {
             Manage::ListTenants
+            | Manage::Govern(Govern::ListOrganisations)
             | Manage::ReadTenant { .. }
             | Manage::ListSecrets { .. }
             | Manage::ListKeys { .. }
@@ -85,28 +96,21 @@ impl Control {
         tenant: &TenantId,
         work: impl FnOnce(&mut dyn Transaction) -> Result<T, ControlError>,
     ) -> Result<T, ControlError> {
-        self.swap(|tx| Ok((tenant.clone(), work(tx)?)))
+        self.swap(|tx| Ok((Touched::Tenant(tenant.clone()), work(tx)?)))
     }
 
     /// One transaction, and the snapshot after it.
     fn swap<T>(
         &self,
-        work: impl FnOnce(&mut dyn Transaction) -> Result<(TenantId, T), ControlError>,
+        work: impl FnOnce(&mut dyn Transaction) -> Result<(Touched, T), ControlError>,
     ) -> Result<T, ControlError> {
         // Held until the new snapshot is in place: snapshots follow each other in the order of commits.
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.snapshot();
         let (answer, entry, generation) = store::run(&mut **store, |tx| {
-            let (tenant, answer) = work(tx)?;
+            let (touched, answer) = work(tx)?;
             let generation = tx.next_generation()?;
-            let state = tx.tenant(&tenant)?.ok_or_else(|| ControlError::not_found("tenant", tenant.as_str()))?;
-            let policies = match before.tenant(&tenant).and_then(|old| old.policies_of(&state)) {
-                Some(unchanged) => unchanged,
-                None => compile(&self.authorizer, &state)?,
-            };
-            let authorities = machine::authorities(&state, before.tenant(&tenant).map(|old| &**old));
-            let limits = (&self.ceiling, self.tenant_limits.clone());
-            Ok((answer, TenantEntry::build(state, policies, authorities, limits), generation))
+            Ok((answer, self.entry(tx, &before, touched)?, generation))
         })?;
         self.snapshot.store(before.with(entry, generation).into());
         Ok(answer)
@@ -133,6 +137,39 @@ impl Control {
         }
     }
 
+    /// What was touched, as the snapshot has it.
+    fn entry(&self, tx: &mut dyn Transaction, before: &Snapshot, touched: Touched) -> Result<Entry, ControlError> {
+        match touched {
+            Touched::Tenant(tenant) => {
+                let state = tx.tenant(&tenant)?.ok_or_else(|| ControlError::not_found("tenant", tenant.as_str()))?;
+                let old = before.tenant(&tenant);
+                let policies = match old.and_then(|old| old.policies_of(&state)) {
+                    Some(unchanged) => unchanged,
+                    None => {
+                        let compiled = compile(&self.authorizer, &state, old)?;
+                        let rules = self.authorizer.rules();
+                        tx.found_good(PolicyTier::Tenant, tenant.as_str(), &rules)?;
+                        tx.found_good(PolicyTier::Boundary, tenant.as_str(), &rules)?;
+                        compiled
+                    }
+                };
+                let authorities = machine::authorities(&state, old.map(|old| &**old));
+                let limits = (&self.ceiling, self.tenant_limits.clone());
+                let entry = TenantEntry::build(state, policies, authorities, limits);
+                Ok(Entry::Tenant(Box::new(entry)))
+            }
+            Touched::Organisation(id) => {
+                let states = tx.organisations()?;
+                let state = states.into_iter().find(|state| state.organisation.id == id);
+                let state = state.ok_or_else(|| ControlError::not_found("organisation", id.as_str()))?;
+                let old = before.organisation(&id).and_then(|old| old.ceiling.as_ref());
+                let entry = OrganisationEntry::compiled(&self.authorizer, state, old)?;
+                tx.found_good(PolicyTier::Organisation, id.as_str(), &self.authorizer.rules())?;
+                Ok(Entry::Organisation(entry))
+            }
+        }
+    }
+
     pub(crate) fn means(&self) -> Means<'_> {
         Means {
             vault: &self.vault,
@@ -141,16 +178,21 @@ impl Control {
             now: self.clock.now(),
             ceiling: &self.ceiling,
             limits: &self.tenant_limits,
+            authorizer: &self.authorizer,
         }
     }
 }
 
 impl Change<'_> {
-    /// Does it, and says which tenant is another one now.
-    fn perform(&mut self, operation: &Manage) -> Result<(TenantId, Value), ControlError> {
+    /// Does it, and says what is another one now.
+    fn perform(&mut self, operation: &Manage) -> Result<(Touched, Value), ControlError> {
+        let of_tenant = |(tenant, answer)| (Touched::Tenant(tenant), answer);
         let answer = match operation {
-            Manage::CreateTenant { name } => return self.create_tenant(name),
-            Manage::PutTenantSettings { tenant, settings } => return self.put_tenant_settings(tenant, settings),
+            Manage::Govern(govern) => return self.govern(govern),
+            Manage::CreateTenant { name } => return self.create_tenant(name).map(of_tenant),
+            Manage::PutTenantSettings { tenant, settings } => {
+                return self.put_tenant_settings(tenant, settings).map(of_tenant);
+            }
             Manage::PutMember { tenant, subject, roles } => self.put_member(tenant, subject, roles),
             Manage::RemoveMember { tenant, subject } => self.remove_member(tenant, subject),
             Manage::PutFunction { function, settings } => self.put_function(function, settings),
@@ -168,8 +210,8 @@ impl Change<'_> {
                 self.rotate_secret(function, name, value, *revoke_older)
             }
             Manage::RollbackSecret { function, name, version } => self.rollback_secret(function, name, *version),
-            Manage::CreateKey { tenant, account, roles, ttl_seconds, settings } => {
-                self.create_key(tenant, (account, roles), *ttl_seconds, settings)
+            Manage::CreateKey { tenant, account, roles, scopes, ttl_seconds, settings } => {
+                self.create_key(tenant, account, (roles, scopes), *ttl_seconds, settings)
             }
             Manage::RevokeKey { key } => self.revoke_key(key),
             Manage::PutClientCa { tenant, name, ca } => self.put_client_ca(tenant, name, ca),
@@ -190,7 +232,7 @@ impl Change<'_> {
             | Manage::RecycleCells { .. }
             | Manage::ReadMetrics => Err(ControlError::NotAChange { action: operation.action().as_str() }),
         }?;
-        Ok((operation.tenant(), answer))
+        Ok((Touched::Tenant(operation.tenant()), answer))
     }
 
     /// What the functions of a tenant may use together.
@@ -214,7 +256,8 @@ fn read(snapshot: &Snapshot, operation: &Manage) -> Done {
             tenants.sort_by(|a, b| a.name.cmp(&b.name));
             Ok(json!({ "tenants": tenants.into_iter().map(|tenant| summary(tenant)).collect::<Vec<_>>() }))
         }
-        Manage::ReadTenant { tenant: id } => Ok(describe(tenant(id)?)),
+        Manage::Govern(Govern::ListOrganisations) => Ok(govern::list(snapshot)),
+        Manage::ReadTenant { tenant: id } => Ok(describe(snapshot, tenant(id)?)),
         Manage::ListSecrets { function } => {
             let FunctionRef { id, name } = function;
             let entry = snapshot.function_by_id(id).ok_or_else(|| ControlError::not_found("function", &**name))?;
@@ -244,10 +287,12 @@ fn summary(tenant: &TenantEntry) -> Value {
     })
 }
 
-fn describe(tenant: &TenantEntry) -> Value {
+fn describe(snapshot: &Snapshot, tenant: &TenantEntry) -> Value {
     let routes = tenant.routes().map(|route| json!({ "id": route.id, "app": &*route.app, "spec": route.spec }));
     let members = tenant.members().map(|(subject, roles)| json!({ "subject": subject, "roles": roles }));
     let policies = tenant.policy_sources().map(|(name, text)| json!({ "name": name, "text": text }));
+    let boundary = tenant.boundary_sources().map(|(name, text)| json!({ "name": name, "text": text }));
+    let organisation = tenant.organisation.as_ref().and_then(|id| snapshot.organisation(id));
     json!({
         "id": tenant.id,
         "name": &*tenant.name,
@@ -257,6 +302,8 @@ fn describe(tenant: &TenantEntry) -> Value {
         "routes": routes.collect::<Vec<_>>(),
         "members": members.collect::<Vec<_>>(),
         "policies": policies.collect::<Vec<_>>(),
+        "boundary": boundary.collect::<Vec<_>>(),
+        "organisation": organisation.map(|organisation| &*organisation.name),
     })
 }
 

@@ -8,8 +8,10 @@ mod deployment;
 mod egress;
 mod error;
 mod function;
+mod govern;
 pub mod issuer;
 mod keyfile;
+mod load;
 mod machine;
 mod rotation;
 mod route;
@@ -29,15 +31,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cofferdam_authz::{Authorizer, Pepper, SecretText, api_key};
+use cofferdam_authz::{Authorizer, Errand, Pepper, SecretText, Way, api_key};
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::{
-    Clock, Digest, EgressRule, Env, FunctionId, FunctionLimits, KeyId, KeySettings, OsRandom, Random, SystemClock,
-    TenantId, TenantLimits,
+    Clock, DecisionFacts, Digest, EgressRule, Env, FunctionId, FunctionLimits, KeyId, KeySettings, OsRandom, Random,
+    SystemClock, TenantId, TenantLimits,
 };
 
 use crate::apply::{Change, Means, NewTenant};
-use crate::snapshot::compile;
+use crate::load::load;
 use crate::store::{ApiKeyRow, SqliteStore, Store, Transaction};
 use crate::vault::{LocalRoot, OrdinaryMemory, Vault};
 
@@ -46,7 +48,7 @@ pub use egress::Egress;
 pub use error::{ControlError, VaultError};
 pub use keyfile::{create as create_private, fresh as fresh_key, load as load_key, private_dir};
 pub use route::{check_spec as check_route, conflict as routes_conflict};
-pub use snapshot::{FunctionEntry, RouteEntry, Snapshot, TenantEntry, VersionEntry};
+pub use snapshot::{FunctionEntry, OrganisationEntry, RouteEntry, Snapshot, TenantEntry, VersionEntry};
 pub use tenant::{OPERATOR, PLATFORM_NAME};
 pub use usage::Meter;
 
@@ -146,6 +148,7 @@ impl Control {
         // Made here rather than by SQLite, which would let the umask choose who may read it.
         keyfile::create(&config.state(), &[])?;
         let mut store = SqliteStore::open(&config.state())?;
+        let authorizer = Authorizer::new().map_err(ControlError::Policy)?;
         let pepper = load_pepper(&config.pepper)?;
         let (id, text, mac) = api_key::create(&platform_tenant(), &pepper, random);
         let now = clock.now();
@@ -153,6 +156,7 @@ impl Control {
             id: id.clone(),
             account: OPERATOR.into(),
             roles: vec![OPERATOR.into()],
+            scopes: Vec::new(),
             mac,
             created: now,
             expires: now.plus(OPERATOR_KEY_TTL),
@@ -162,7 +166,8 @@ impl Control {
         };
         store::run(&mut store, |tx| {
             let (ceiling, limits) = (&config.ceiling, &config.tenant_limits);
-            let means = Means { vault, pepper: &pepper, random, now, ceiling, limits };
+            let authorizer = &authorizer;
+            let means = Means { vault, pepper: &pepper, random, now, ceiling, limits, authorizer };
             Change { tx, means, by_operator: true, prepared: None }.insert_tenant(own.id, PLATFORM_NAME, &own.key)?;
             tx.insert_api_key(&key)?;
             tx.next_generation()
@@ -260,6 +265,17 @@ impl Control {
         }
     }
 
+    /// Whether a function at work may send a request to the outside, by the policies of this moment.
+    pub fn may_connect(
+        &self,
+        errand: Option<&Errand>,
+        way: Way<'_>,
+        secret: Option<&str>,
+    ) -> Result<DecisionFacts, DecisionFacts> {
+        let policies = errand.and_then(|errand| self.snapshot.load().policies(errand.tenant()));
+        self.authorizer.connect(policies.as_deref(), errand, way, secret)
+    }
+
     /// The key by which API keys are recognised, for `authz::Identities`.
     pub fn pepper(&self) -> Result<Pepper, ControlError> {
         load_pepper(&self.pepper_file)
@@ -294,35 +310,4 @@ impl Control {
 
 fn load_pepper(path: &Path) -> Result<Pepper, ControlError> {
     Ok(Pepper::new(*keyfile::load(path)?))
-}
-
-/// Reads all there is. A tenant whose policies no longer compile (an older release took them) is shut, not skipped
-/// and not let through on the defaults: everyone of it is refused until its policies are put right.
-fn load(
-    store: &mut dyn Store,
-    authorizer: &Authorizer,
-    ceiling: &FunctionLimits,
-    limits: &Arc<TenantLimits>,
-) -> Result<Snapshot, ControlError> {
-    store::run(store, |tx| {
-        let mut snapshot = Snapshot::default();
-        for row in tx.tenants()? {
-            let Some(mut state) = tx.tenant(&row.id)? else { continue };
-            let policies = match compile(authorizer, &state) {
-                Ok(policies) => policies,
-                Err(error) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                    tracing::error!(tenant = %row.id, cause, "policies do not compile, the tenant is shut");
-                    state.tenant.active = false;
-                    let defaults = authorizer.compile(&row.id, &[]).map_err(ControlError::Policy)?;
-                    Arc::new(defaults.suspended(true))
-                }
-            };
-            let authorities = machine::authorities(&state, None);
-            let entry = TenantEntry::build(state, policies, authorities, (ceiling, limits.clone()));
-            snapshot = snapshot.with(entry, 0);
-        }
-        let generation = tx.next_generation()?;
-        Ok(snapshot.at(generation))
-    })
 }

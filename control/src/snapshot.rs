@@ -6,14 +6,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use cofferdam_authz::{ApiKeyRecord, Authorizer, ClientAuthorities, Directory, TenantPolicies};
+use cofferdam_authz::{
+    ApiKeyRecord, Authorizer, ClientAuthorities, Directory, Owner, TenantPolicies, Texts, TierPolicies,
+};
 use cofferdam_model::{
-    Digest, EgressCeiling, FunctionId, FunctionLimits, FunctionSettings, KeyId, RouteId, RouteSpec, TenantId,
-    TenantLimits, UnixNanos, VersionId,
+    Digest, EgressCeiling, FunctionId, FunctionLimits, FunctionSettings, KeyId, OrganisationId, RouteId, RouteSpec,
+    TenantId, TenantLimits, UnixNanos, VersionId,
 };
 
 use crate::error::ControlError;
-use crate::store::{ApiKeyRow, ClientCaRow, FunctionRow, MemberRow, PolicyRow, SecretRow, TenantState, VersionRow};
+use crate::store::{
+    ApiKeyRow, ClientCaRow, FunctionRow, MemberRow, OrganisationRow, OrganisationState, PolicyRow, SecretRow,
+    TenantState, VersionRow,
+};
 use crate::vault::WrappedKey;
 
 /// Everything that exists, at one moment.
@@ -22,6 +27,25 @@ pub struct Snapshot {
     generation: u64,
     tenants: BTreeMap<TenantId, Arc<TenantEntry>>,
     names: HashMap<Arc<str>, TenantId>,
+    organisations: BTreeMap<OrganisationId, Arc<OrganisationEntry>>,
+}
+
+/// An organisation, with the ceiling over its tenants.
+pub struct OrganisationEntry {
+    /// Its id.
+    pub id: OrganisationId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Since when it exists.
+    pub created: UnixNanos,
+    pub(crate) ceiling: Option<TierPolicies>,
+    pub(crate) sources: Vec<PolicyRow>,
+}
+
+/// Something that takes the place of what a snapshot had.
+pub(crate) enum Entry {
+    Tenant(Box<TenantEntry>),
+    Organisation(OrganisationEntry),
 }
 
 /// A tenant with all it has.
@@ -36,6 +60,8 @@ pub struct TenantEntry {
     pub created: UnixNanos,
     /// What its functions may use together.
     pub limits: Arc<TenantLimits>,
+    /// The organisation it belongs to.
+    pub organisation: Option<OrganisationId>,
     /// What its functions may ask of the outside at most, where an operator has set that.
     pub egress: Option<Arc<EgressCeiling>>,
     members: BTreeMap<String, Vec<String>>,
@@ -44,6 +70,7 @@ pub struct TenantEntry {
     routes: Vec<Arc<RouteEntry>>,
     policies: Arc<TenantPolicies>,
     sources: Vec<PolicyRow>,
+    boundary: Vec<PolicyRow>,
     api_keys: BTreeMap<KeyId, ApiKeyEntry>,
     client_cas: Vec<ClientCaRow>,
     authorities: Option<Arc<ClientAuthorities>>,
@@ -72,6 +99,8 @@ pub struct FunctionEntry {
     pub generation: u64,
     /// The version calls are given to; none until one is published.
     pub current: Option<VersionEntry>,
+    /// Names of the secrets its cells are given: those it declares and somebody has set.
+    pub given: Arc<[Arc<str>]>,
     pub(crate) secrets: Vec<SecretRow>,
 }
 
@@ -139,9 +168,22 @@ impl Snapshot {
         self.tenants.values().filter(|tenant| tenant.active).flat_map(|tenant| tenant.routes.iter())
     }
 
-    /// A tenant's compiled policies.
+    /// The policies that hold in a tenant, with what binds it from above.
     pub fn policies(&self, tenant: &TenantId) -> Option<Arc<TenantPolicies>> {
-        self.tenants.get(tenant).map(|tenant| tenant.policies.clone())
+        let tenant = self.tenants.get(tenant)?;
+        let Some(organisation) = &tenant.organisation else { return Some(tenant.policies.clone()) };
+        let ceiling = self.organisations.get(organisation)?.ceiling.clone();
+        Some(Arc::new((*tenant.policies).clone().under(organisation.clone(), ceiling)))
+    }
+
+    /// An organisation by id.
+    pub fn organisation(&self, id: &OrganisationId) -> Option<&Arc<OrganisationEntry>> {
+        self.organisations.get(id)
+    }
+
+    /// Every organisation, in order of id.
+    pub fn organisations(&self) -> impl Iterator<Item = &Arc<OrganisationEntry>> {
+        self.organisations.values()
     }
 
     /// This snapshot under another generation.
@@ -149,12 +191,28 @@ impl Snapshot {
         Self { generation, ..self }
     }
 
-    /// This snapshot with one tenant put in place of what was there.
-    pub(crate) fn with(&self, tenant: TenantEntry, generation: u64) -> Self {
-        let mut next = Self { generation, tenants: self.tenants.clone(), names: self.names.clone() };
-        next.names.insert(tenant.name.clone(), tenant.id.clone());
-        next.tenants.insert(tenant.id.clone(), Arc::new(tenant));
+    /// This snapshot with one thing put in place of what was there.
+    pub(crate) fn with(&self, entry: Entry, generation: u64) -> Self {
+        let mut next = Self {
+            generation,
+            tenants: self.tenants.clone(),
+            names: self.names.clone(),
+            organisations: self.organisations.clone(),
+        };
+        next.put(entry);
         next
+    }
+
+    pub(crate) fn put(&mut self, entry: Entry) {
+        match entry {
+            Entry::Tenant(tenant) => {
+                self.names.insert(tenant.name.clone(), tenant.id.clone());
+                self.tenants.insert(tenant.id.clone(), Arc::from(tenant));
+            }
+            Entry::Organisation(organisation) => {
+                self.organisations.insert(organisation.id.clone(), Arc::new(organisation));
+            }
+        }
     }
 }
 
@@ -212,6 +270,7 @@ impl TenantEntry {
             active: state.tenant.active,
             created: state.tenant.created,
             limits: state.tenant.settings.limits.map_or(limits, Arc::new),
+            organisation: state.tenant.organisation,
             egress: state.tenant.settings.egress.map(Arc::new),
             members: state.members.into_iter().map(|MemberRow { subject, roles }| (subject, roles)).collect(),
             routes: routes.collect(),
@@ -219,6 +278,7 @@ impl TenantEntry {
             functions: functions.into_iter().map(|function| (function.name.clone(), function)).collect(),
             policies,
             sources: state.policies,
+            boundary: state.boundary,
             api_keys: state.api_keys.into_iter().map(|row| (row.id.clone(), ApiKeyEntry::new(row))).collect(),
             client_cas: state.client_cas,
             authorities,
@@ -229,7 +289,14 @@ impl TenantEntry {
 
     /// Its compiled policies, if they were compiled from these texts.
     pub(crate) fn policies_of(&self, state: &TenantState) -> Option<Arc<TenantPolicies>> {
-        (self.active && state.tenant.active && self.sources == state.policies).then(|| self.policies.clone())
+        let same =
+            self.active && state.tenant.active && self.sources == state.policies && self.boundary == state.boundary;
+        same.then(|| self.policies.clone())
+    }
+
+    /// What the tenant grants, compiled or to be.
+    pub fn compiled(&self) -> &TenantPolicies {
+        &self.policies
     }
 
     /// Names of its keys, in order of number.
@@ -266,6 +333,11 @@ impl TenantEntry {
         &self.client_cas
     }
 
+    /// Names and texts of the policies operators bound it by, in order of name.
+    pub fn boundary_sources(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.boundary.iter().map(|policy| (policy.name.as_str(), policy.text.as_str()))
+    }
+
     pub(crate) fn api_keys(&self) -> impl Iterator<Item = &ApiKeyRow> {
         self.api_keys.values().map(|key| &key.row)
     }
@@ -277,6 +349,7 @@ impl ApiKeyEntry {
             id: row.id.clone(),
             account: row.account.clone(),
             roles: row.roles.clone(),
+            scopes: (!row.scopes.is_empty()).then(|| row.scopes.clone().into()),
             mac: row.mac,
             expires: row.expires,
             revoked: row.revoked.is_some(),
@@ -293,8 +366,11 @@ impl FunctionEntry {
         secrets: Vec<SecretRow>,
         ceiling: &FunctionLimits,
     ) -> Self {
+        let set = |name: &&String| secrets.iter().any(|secret| secret.name == **name);
+        let given = function.settings.secrets.iter().filter(set).map(|name| Arc::from(name.as_str())).collect();
         Self {
             tenant: function.id.tenant(),
+            given,
             id: function.id,
             name: function.name.into(),
             limits: Arc::new(function.settings.limits.under(ceiling)),
@@ -311,9 +387,68 @@ impl FunctionEntry {
     }
 }
 
-/// Compiles a tenant's policies, or says what is wrong with them and where.
-pub(crate) fn compile(authorizer: &Authorizer, state: &TenantState) -> Result<Arc<TenantPolicies>, ControlError> {
-    let sources: Vec<_> = state.policies.iter().map(|policy| (policy.name.clone(), policy.text.clone())).collect();
-    let policies = authorizer.compile(&state.tenant.id, &sources).map_err(ControlError::Policy)?;
+impl OrganisationEntry {
+    /// An organisation whose ceiling is compiled now, or what is wrong with it and where.
+    pub(crate) fn compiled(
+        authorizer: &Authorizer,
+        state: OrganisationState,
+        before: Option<&TierPolicies>,
+    ) -> Result<Self, ControlError> {
+        let compile = |owner, texts| authorizer.tier(owner, texts, before).map_err(ControlError::Policy);
+        Self::with(state, compile)
+    }
+
+    /// An organisation whose ceiling is compiled when it is first asked. One that cannot be lets nothing through.
+    pub(crate) fn unread(authorizer: &Authorizer, state: OrganisationState) -> Result<Self, ControlError> {
+        Self::with(state, |owner, texts| Ok(authorizer.tier_unread(owner, texts)))
+    }
+
+    fn with(
+        state: OrganisationState,
+        compile: impl FnOnce(Owner, Texts) -> Result<TierPolicies, ControlError>,
+    ) -> Result<Self, ControlError> {
+        let OrganisationState { organisation: OrganisationRow { id, name, created }, ceiling: sources, set } = state;
+        let texts = texts(set.version, &sources);
+        let ceiling = (!sources.is_empty()).then(|| compile(Owner::Organisation(id.clone()), texts)).transpose()?;
+        Ok(Self { id, name: name.into(), created, ceiling, sources })
+    }
+}
+
+fn texts(version: u64, rows: &[PolicyRow]) -> Texts {
+    Texts { version, sources: rows.iter().map(|row| (row.name.clone(), row.text.clone())).collect() }
+}
+
+/// Compiles a tenant's policies and those that bound it, or says what is wrong with them and where.
+pub(crate) fn compile(
+    authorizer: &Authorizer,
+    state: &TenantState,
+    before: Option<&Arc<TenantEntry>>,
+) -> Result<Arc<TenantPolicies>, ControlError> {
+    let before = before.map(|before| before.compiled());
+    let grants = before.map(TenantPolicies::grants);
+    let boundary = before.and_then(TenantPolicies::boundary);
+    let compile = |owner: Owner, texts| {
+        let before = if matches!(owner, Owner::Boundary(_)) { boundary } else { grants };
+        authorizer.tier(owner, texts, before).map_err(ControlError::Policy)
+    };
+    policies(authorizer, state, compile)
+}
+
+/// The same for policies that this release found good before: compiled when they are first asked.
+pub(crate) fn unread(authorizer: &Authorizer, state: &TenantState) -> Result<Arc<TenantPolicies>, ControlError> {
+    policies(authorizer, state, |owner, texts| Ok(authorizer.tier_unread(owner, texts)))
+}
+
+fn policies(
+    authorizer: &Authorizer,
+    state: &TenantState,
+    compile: impl Fn(Owner, Texts) -> Result<TierPolicies, ControlError>,
+) -> Result<Arc<TenantPolicies>, ControlError> {
+    let id = &state.tenant.id;
+    let grants = compile(Owner::Tenant(id.clone()), texts(state.policies_set.version, &state.policies))?;
+    let boundary = (!state.boundary.is_empty())
+        .then(|| compile(Owner::Boundary(id.clone()), texts(state.boundary_set.version, &state.boundary)))
+        .transpose()?;
+    let policies = authorizer.of_tenant(id, grants).within(boundary);
     Ok(Arc::new(policies.suspended(!state.tenant.active)))
 }

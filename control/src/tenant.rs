@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use cofferdam_authz::{api_key, sigv4};
+use cofferdam_authz::{POLICIES_BYTES_MAX, POLICIES_MAX, POLICY_BYTES_MAX, api_key, sigv4};
 use cofferdam_model::id::{is_name, platform_tenant};
 use cofferdam_model::{KeyId, KeyKind, KeySettings, TenantId, TenantLimits, TenantSettings};
 use serde_json::{Value, json};
@@ -23,10 +23,8 @@ pub const OPERATOR: &str = "operator";
 const TENANTS: usize = 10_000;
 const MEMBERS: usize = 10_000;
 const ROLES: usize = 16;
+const SCOPES: usize = 32;
 const SUBJECT_BYTES: usize = 255;
-const POLICIES: usize = 256;
-const POLICY_BYTES: usize = 64 * 1024;
-const POLICY_BYTES_IN_ALL: usize = 1024 * 1024;
 const API_KEYS: usize = 1_000;
 const KEY_TTL_SECONDS: std::ops::RangeInclusive<u64> = 60..=365 * 24 * 60 * 60;
 
@@ -88,6 +86,7 @@ impl Change<'_> {
             active: true,
             settings: TenantSettings::default(),
             created: self.means.now,
+            organisation: None,
         };
         self.tx.insert_tenant(&row, key)
     }
@@ -115,21 +114,8 @@ impl Change<'_> {
     }
 
     pub(crate) fn put_policy(&mut self, tenant: &TenantId, name: &str, text: &str) -> Done {
-        check_name("policy name", name)?;
-        if text.len() > POLICY_BYTES {
-            let what = format!("policy `{name}`");
-            return Err(ControlError::TooLarge { what, bytes: text.len(), limit: POLICY_BYTES });
-        }
         let state = self.state(tenant)?;
-        let others = state.policies.iter().filter(|policy| policy.name != name);
-        let (count, bytes) = others.fold((0, text.len()), |(n, bytes), policy| (n + 1, bytes + policy.text.len()));
-        if count >= POLICIES {
-            return Err(ControlError::TooMany { what: "policies", limit: POLICIES });
-        }
-        if bytes > POLICY_BYTES_IN_ALL {
-            let what = "all policies of the tenant together".to_owned();
-            return Err(ControlError::TooLarge { what, bytes, limit: POLICY_BYTES_IN_ALL });
-        }
+        check_policy(&state.policies, name, text)?;
         // Whether it compiles shows when the tenant's next snapshot is built, before anything is committed.
         self.tx.put_policy(tenant, &PolicyRow { name: name.to_owned(), text: text.to_owned() })?;
         Ok(json!({ "tenant": tenant, "name": name }))
@@ -145,13 +131,15 @@ impl Change<'_> {
     pub(crate) fn create_key(
         &mut self,
         tenant: &TenantId,
-        (account, roles): (&str, &[String]),
+        account: &str,
+        (roles, scopes): (&[String], &[String]),
         ttl_seconds: u64,
         settings: &KeySettings,
     ) -> Done {
         check_name("account", account)?;
         check_settings(settings)?;
         check_roles(tenant, roles)?;
+        self.check_scopes(scopes)?;
         if !KEY_TTL_SECONDS.contains(&ttl_seconds) {
             let reason = "a key is good for at least 60 seconds and at most 365 days";
             return Err(ControlError::invalid("ttl_seconds", &ttl_seconds.to_string(), reason));
@@ -172,6 +160,7 @@ impl Change<'_> {
             id,
             account: account.to_owned(),
             roles: roles.to_vec(),
+            scopes: scopes.to_vec(),
             mac,
             created: self.means.now,
             expires: self.means.now.plus(Duration::from_secs(ttl_seconds)),
@@ -186,6 +175,15 @@ impl Change<'_> {
             fields.insert(name.into(), text.expose().into());
         }
         Ok(answer)
+    }
+
+    fn check_scopes(&self, scopes: &[String]) -> Result<(), ControlError> {
+        if scopes.len() > SCOPES {
+            return Err(ControlError::TooMany { what: "scopes", limit: SCOPES });
+        }
+        let reason = "a scope is the name of an action or of a group of them, or `fn:` and the name of a function";
+        let wrong = |scope: &str| ControlError::invalid("scope", scope, reason);
+        self.means.authorizer.check_scopes(scopes).map_err(wrong)
     }
 
     /// Keys that are good no more are forgotten only when their room is needed: till then they can be looked up.
@@ -214,6 +212,25 @@ impl Change<'_> {
     }
 }
 
+/// Refuses a text that is too large, or one too many beside others of its set.
+pub(crate) fn check_policy(others: &[PolicyRow], name: &str, text: &str) -> Result<(), ControlError> {
+    check_name("policy name", name)?;
+    if text.len() > POLICY_BYTES_MAX {
+        let what = format!("policy `{name}`");
+        return Err(ControlError::TooLarge { what, bytes: text.len(), limit: POLICY_BYTES_MAX });
+    }
+    let others = others.iter().filter(|policy| policy.name != name);
+    let (count, bytes) = others.fold((0, text.len()), |(n, bytes), policy| (n + 1, bytes + policy.text.len()));
+    if count >= POLICIES_MAX {
+        return Err(ControlError::TooMany { what: "policies", limit: POLICIES_MAX });
+    }
+    if bytes > POLICIES_BYTES_MAX {
+        let what = "all policies of the set together".to_owned();
+        return Err(ControlError::TooLarge { what, bytes, limit: POLICIES_BYTES_MAX });
+    }
+    Ok(())
+}
+
 /// What a change answers, or why it was refused.
 pub(crate) type Done = Result<Value, ControlError>;
 
@@ -228,6 +245,7 @@ pub(crate) fn describe_key(key: &ApiKeyRow) -> Value {
         "id": key.id,
         "account": key.account,
         "roles": key.roles,
+        "scopes": key.scopes,
         "created": key.created.to_string(),
         "expires": key.expires.to_string(),
         "revoked": key.revoked.map(|at| at.to_string()),

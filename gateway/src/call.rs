@@ -29,7 +29,7 @@ pub struct Received {
     pub method: Method,
     /// The query without its `?`, as it came. Never part of a decision.
     pub query: Option<String>,
-    /// The fields, without those between two hops, those only we may set, and those that overrule the method.
+    /// The fields, without those between two hops and those only we may set.
     pub headers: HeaderMap,
     /// The body, not read yet.
     pub body: Payload,
@@ -100,6 +100,9 @@ fn read(
     let query = uri.query().map(str::to_owned);
     if query.as_ref().is_some_and(|query| !query.bytes().all(|b| b.is_ascii_graphic())) {
         return Err(Refusal::BadRequest(Fault::Target));
+    }
+    if headers.keys().any(|name| overrules(name.as_str())) {
+        return Err(Refusal::BadRequest(Fault::Overruled));
     }
     if version == Version::HTTP_2 {
         check_h2(&headers)?;
@@ -177,8 +180,26 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     headers.remove(header::EXPECT);
 }
 
-/// Removes fields that only we may set, and those by which some frameworks let a request overrule its own method or
-/// target after it was decided on.
+/// Whether some framework behind us would take another method or target from such a field than the one that is routed
+/// and decided on. No client of an API needs one, so its request is refused rather than changed.
+fn overrules(name: &str) -> bool {
+    matches!(
+        name,
+        "x-http-method"
+            | "x-http-method-override"
+            | "x-method-override"
+            | "x-original-method"
+            | "x-original-url"
+            | "x-original-uri"
+            | "x-original-host"
+            | "x-rewrite-url"
+            | "x-forwarded-uri"
+            | "x-forwarded-path"
+            | "x-forwarded-method"
+    )
+}
+
+/// Removes fields that only we may set.
 fn strip_reserved(headers: &mut HeaderMap) {
     let reserved: Vec<HeaderName> = headers.keys().filter(|name| is_reserved(name.as_str())).cloned().collect();
     for name in reserved {
@@ -187,18 +208,7 @@ fn strip_reserved(headers: &mut HeaderMap) {
 }
 
 fn is_reserved(name: &str) -> bool {
-    name.starts_with("x-cofferdam-")
-        || name.starts_with("cofferdam-")
-        || matches!(
-            name,
-            "x-http-method"
-                | "x-http-method-override"
-                | "x-method-override"
-                | "x-original-url"
-                | "x-rewrite-url"
-                | "x-original-uri"
-                | "x-request-id"
-        )
+    name.starts_with("x-cofferdam-") || name.starts_with("cofferdam-") || name == "x-request-id"
 }
 
 #[cfg(test)]

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use cofferdam_audit::{Entry, Recorded};
 use cofferdam_authz::Permit;
 use cofferdam_model::operation::FunctionRef;
-use cofferdam_model::{EgressRule, Ending, FunctionId, LogRange, Manage, Operation as _, TenantId};
+use cofferdam_model::{
+    EgressRule, Ending, FunctionId, Govern, LogRange, Manage, Operation as _, OrganisationId, TenantId,
+};
 use cofferdam_sandbox::{Cause, LogPage};
 use http::StatusCode;
 use zeroize::Zeroizing;
@@ -136,6 +138,13 @@ fn apply(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json:
     match outdated {
         Some(Outdated::Function(function)) => drop(node.sandbox.retire(&function, Cause::Changed)),
         Some(Outdated::Tenant(tenant)) => drop(node.sandbox.retire_tenant(&tenant, Cause::Changed)),
+        Some(Outdated::Organisation(organisation)) => {
+            for tenant in node.live.load().snapshot.tenants() {
+                if tenant.organisation.as_ref() == Some(&organisation) {
+                    node.sandbox.retire_tenant(&tenant.id, Cause::Changed);
+                }
+            }
+        }
         None => {}
     }
     if frees {
@@ -202,6 +211,7 @@ fn frees(operation: &Manage) -> bool {
 enum Outdated {
     Function(FunctionId),
     Tenant(TenantId),
+    Organisation(OrganisationId),
 }
 
 /// Those whose cells hold what a change takes away or replaces, or were filled under rules that hold no more. They go
@@ -217,7 +227,15 @@ fn outdated(operation: &Manage) -> Option<Outdated> {
         Manage::PutPolicy { tenant, .. }
         | Manage::RemovePolicy { tenant, .. }
         | Manage::ShredTenant { tenant, .. }
-        | Manage::PutTenantSettings { tenant, .. } => Some(Outdated::Tenant(tenant.clone())),
+        | Manage::PutTenantSettings { tenant, .. }
+        | Manage::Govern(
+            Govern::AssignTenant { tenant, .. }
+            | Govern::PutBoundary { tenant, .. }
+            | Govern::RemoveBoundary { tenant, .. },
+        ) => Some(Outdated::Tenant(tenant.clone())),
+        Manage::Govern(Govern::PutCeiling { organisation, .. } | Govern::RemoveCeiling { organisation, .. }) => {
+            Some(Outdated::Organisation(organisation.id.clone()))
+        }
         _ => None,
     }
 }

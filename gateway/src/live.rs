@@ -11,7 +11,7 @@ use cofferdam_model::{FunctionId, Invoke, Level};
 use cofferdam_sandbox::{BoxError, Deployment, SecretsUnavailable};
 
 use crate::doors::Doors;
-use crate::egress::{Egress, Scope};
+use crate::egress::{Egress, MayConnect, Scope};
 use crate::routes::{RouteTable, Target};
 
 /// One picture.
@@ -65,6 +65,8 @@ impl Picture {
             public: false,
             audit: Level::Standard,
             limits: function.limits.clone(),
+            secrets: function.given.clone(),
+            egress: !function.settings.egress.is_empty(),
         };
         Some(Target::direct(invoke, self.deployments.get(&function.id)?.clone()))
     }
@@ -92,7 +94,9 @@ fn outlet(
     Arc::new(move || {
         let cofferdam_control::Egress { rules, credentials } = control.egress(&id).map_err(unopened)?;
         let (tenant, ceiling) = (tenant.clone(), ceiling.clone());
-        Ok(egress.outlet(Scope { tenant, rules, ceiling, connections, requests, secrets: credentials })?)
+        let control = control.clone();
+        let policies: Arc<MayConnect> = Arc::new(move |errand, way, secret| control.may_connect(errand, way, secret));
+        Ok(egress.outlet(Scope { tenant, rules, ceiling, connections, requests, secrets: credentials, policies })?)
     })
 }
 

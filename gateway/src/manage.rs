@@ -18,6 +18,7 @@ use crate::egress::{check_ceiling, check_rules};
 use crate::refusal::Refusal;
 
 mod asked;
+mod govern;
 mod sealed;
 
 /// A recognised management call, its names not looked up yet.
@@ -33,6 +34,13 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("GET", "tenants", Action::ListTenants),
     ("GET", "tenants/*", Action::ReadTenant),
     ("PUT", "tenants/*/settings", Action::PutTenantSettings),
+    ("PUT", "tenants/*/organisation", Action::AssignTenant),
+    ("PUT", "tenants/*/boundary/*", Action::PutBoundary),
+    ("DELETE", "tenants/*/boundary/*", Action::RemoveBoundary),
+    ("POST", "organisations", Action::CreateOrganisation),
+    ("GET", "organisations", Action::ListOrganisations),
+    ("PUT", "organisations/*/ceiling/*", Action::PutCeiling),
+    ("DELETE", "organisations/*/ceiling/*", Action::RemoveCeiling),
     ("GET", "tenants/*/usage", Action::ReadUsage),
     ("PUT", "tenants/*/members/*", Action::PutMember),
     ("DELETE", "tenants/*/members/*", Action::RemoveMember),
@@ -139,6 +147,8 @@ struct Keep {
 struct NewKey {
     account: String,
     roles: Vec<String>,
+    #[serde(default)]
+    scopes: Vec<String>,
     ttl_seconds: u64,
     #[serde(default)]
     settings: KeySettings,
@@ -220,7 +230,10 @@ impl Asked {
             Action::RecycleCells => {
                 Manage::RecycleCells { tenant: names.tenant()?, function: names.function_if_named()? }
             }
-            action => reading(action, &names, query)?,
+            action => match govern::operation(action, &names, body)? {
+                Some(govern) => Manage::Govern(govern),
+                None => reading(action, &names, query)?,
+            },
         })
     }
 }
@@ -229,8 +242,8 @@ impl Asked {
 fn of_machines(action: Action, names: &Names<'_>, body: &[u8]) -> Result<Manage, Refusal> {
     Ok(match action {
         Action::CreateKey => {
-            let NewKey { account, roles, ttl_seconds, settings } = json(body)?;
-            Manage::CreateKey { tenant: names.tenant()?, account, roles, ttl_seconds, settings }
+            let NewKey { account, roles, scopes, ttl_seconds, settings } = json(body)?;
+            Manage::CreateKey { tenant: names.tenant()?, account, roles, scopes, ttl_seconds, settings }
         }
         Action::PutClientCa => {
             let ca = json::<ClientCa>(body)?;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use cofferdam_audit::Recorded;
-use cofferdam_authz::{Permit, Principal};
+use cofferdam_authz::{Because, Permit, Principal};
 use cofferdam_model::{CallFacts, Circumstances, Ending, Operation, PrincipalKind, Subject};
 use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 
@@ -180,15 +180,31 @@ fn permit<A: Operation>(
         return Err(Stopped::known(&at, &caller, standing, Refusal::NotFound));
     };
     node.authorizer.decide(&policies, caller, operation, at).map_err(|denied| {
-        let refusal = match (denied.unidentified(), denied.hidden()) {
-            (true, _) => Refusal::Unauthenticated,
-            (false, true) => Refusal::NotFound,
-            (false, false) => Refusal::Forbidden,
+        let refusal = match (denied.because(), denied.unidentified(), denied.hidden()) {
+            (Some(why), ..) => because(why),
+            (None, true, _) => Refusal::Unauthenticated,
+            (None, false, true) => Refusal::NotFound,
+            (None, false, false) => Refusal::Forbidden,
         };
         // What is not admitted to exist must look like what does not: no fields that only a real one would bring.
         let standing = if refusal == Refusal::NotFound { Standing::default() } else { standing.clone() };
         Box::new(Stopped { facts: denied.facts(), refusal, standing })
     })
+}
+
+/// What somebody is told who may do what he asked for, but for what would come of it.
+fn because(why: &Because) -> Refusal {
+    match why {
+        Because::Escalates(action) => Refusal::Escalates {
+            message: format!(
+                "this would let others `{}`, which you may not do here yourself: leave it out, or ask somebody who may",
+                action.as_str()
+            ),
+        },
+        Because::Secret(secret) => {
+            Refusal::SecretDenied { message: format!("policies do not let the function have its secret `{secret}`") }
+        }
+    }
 }
 
 /// Records a stopped call: in full where the caller is known, counted where it could be anyone.

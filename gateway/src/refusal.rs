@@ -4,6 +4,7 @@
 //! (RFC 9457) made of them. Must never tell a stranger more than the code stands for, and never find a status by
 //! wildcard: a new refusal has to be given its own here, by hand.
 
+mod fault;
 mod from;
 
 use std::time::Duration;
@@ -12,94 +13,7 @@ use bytes::Bytes;
 use cofferdam_model::{Ending, Origin, RequestId};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-/// What is wrong with the head of a request, or with how its body is framed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fault {
-    /// A line ends without CR LF, or a CR stands alone.
-    LineEnding,
-    /// The request line is not `method SP target SP version`.
-    RequestLine,
-    /// A field is folded over several lines.
-    FoldedField,
-    /// A field name is empty, has a byte that is no token, or white space before its colon.
-    FieldName,
-    /// A field value has a control byte.
-    FieldValue,
-    /// `Content-Length` together with `Transfer-Encoding`.
-    LengthAndEncoding,
-    /// `Content-Length` is repeated or is not a plain number.
-    ContentLength,
-    /// `Transfer-Encoding` is anything but exactly `chunked`.
-    TransferEncoding,
-    /// A chunk is not framed as one, has an extension, or is followed by trailers.
-    Chunk,
-    /// No `Host`.
-    HostMissing,
-    /// More than one `Host`.
-    HostRepeated,
-    /// `Host` is not a plain host name or address with an optional port.
-    HostInvalid,
-    /// The target or `:authority` names another host than `Host`.
-    HostMismatch,
-    /// The target is neither a path nor a URL of this server.
-    Target,
-    /// The path has more than one reading.
-    Path,
-    /// The body ended early or could not be read.
-    Body,
-    /// The body is not the one that was signed.
-    BodyAltered,
-}
-
-impl Fault {
-    /// Code in problem documents and records.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::LineEnding => "bad_line_ending",
-            Self::RequestLine => "bad_request_line",
-            Self::FoldedField => "folded_field",
-            Self::FieldName => "bad_field_name",
-            Self::FieldValue => "bad_field_value",
-            Self::LengthAndEncoding => "length_and_encoding",
-            Self::ContentLength => "bad_content_length",
-            Self::TransferEncoding => "bad_transfer_encoding",
-            Self::Chunk => "bad_chunk",
-            Self::HostMissing => "host_missing",
-            Self::HostRepeated => "host_repeated",
-            Self::HostInvalid => "host_invalid",
-            Self::HostMismatch => "host_mismatch",
-            Self::Target => "bad_target",
-            Self::Path => "ambiguous_path",
-            Self::Body => "bad_body",
-            Self::BodyAltered => "body_altered",
-        }
-    }
-
-    fn detail(self) -> &'static str {
-        match self {
-            Self::LineEnding => "every line of the head must end in CR LF, and CR stands nowhere else",
-            Self::RequestLine => "the request line must be a method, a target and a version, one space apart",
-            Self::FoldedField => "a field must not be folded over several lines",
-            Self::FieldName => "a field name must be a token followed at once by a colon",
-            Self::FieldValue => "a field value must not hold control bytes",
-            Self::LengthAndEncoding => "content-length and transfer-encoding must not come together",
-            Self::ContentLength => "content-length must come once and be a plain number",
-            Self::TransferEncoding => "transfer-encoding must come once and be exactly `chunked`",
-            Self::Chunk => "the chunked body is malformed, or uses extensions or trailers",
-            Self::HostMissing => "the request must name its host",
-            Self::HostRepeated => "the request must name its host once",
-            Self::HostInvalid => "the host must be a plain name or address with an optional port",
-            Self::HostMismatch => "the target and the host field must name the same host",
-            Self::Target => "the target must be a path, or a URL of this server",
-            Self::Path => {
-                "the path must be in its one plain form: no dot segments, double slashes, encoded separators \
-                 or control bytes"
-            }
-            Self::Body => "the request body ended early or could not be read",
-            Self::BodyAltered => "the request body is not the one that was signed",
-        }
-    }
-}
+pub use self::fault::Fault;
 
 /// Every refusal and failure there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +45,16 @@ pub enum Refusal {
     Forbidden,
     /// The connection was made to another host, and shows or lacks the certificate of this one.
     Misdirected,
+    /// What somebody who may otherwise would give to others is more than he holds.
+    Escalates {
+        /// Of what.
+        message: String,
+    },
+    /// The function may not be given one of its secrets.
+    SecretDenied {
+        /// Which.
+        message: String,
+    },
     /// Nothing there, or nothing the caller may know of.
     NotFound,
     /// The route does not take this method.
@@ -213,7 +137,7 @@ impl Refusal {
         match self {
             Self::BadRequest(_) | Self::Invalid { .. } => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::Escalates { .. } | Self::SecretDenied { .. } => StatusCode::FORBIDDEN,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound | Self::Missing { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -260,6 +184,8 @@ impl Refusal {
             Self::KeysUnavailable => "keys_unavailable",
             Self::Forbidden => "forbidden",
             Self::Misdirected => "misdirected",
+            Self::Escalates { .. } => "escalates",
+            Self::SecretDenied { .. } => "secret_denied",
             Self::NotFound | Self::Missing { .. } => "not_found",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::BodyTooLarge => "body_too_large",
@@ -309,6 +235,7 @@ impl Refusal {
             Self::Overloaded { .. } => "too many calls at once; come back after the time given",
             Self::NotReady => "the node is starting or stopping",
             Self::AuditUnavailable => "the call could not be recorded, so it was not made",
+            Self::Escalates { message } | Self::SecretDenied { message } => message,
             Self::Invalid { message } | Self::Missing { message } | Self::Conflict { message } => message,
             Self::FunctionTrapped => "the function failed",
             Self::FunctionNoAnswer => "the function gave no usable answer",
@@ -370,6 +297,8 @@ impl Refusal {
             | Self::KeysUnavailable
             | Self::Forbidden
             | Self::Misdirected
+            | Self::Escalates { .. }
+            | Self::SecretDenied { .. }
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
             | Self::BodyTooLarge

@@ -75,6 +75,8 @@ impl RouteTable {
                 public: route.spec.public,
                 audit: route.spec.audit,
                 limits: function.limits.clone(),
+                secrets: function.given.clone(),
+                egress: !function.settings.egress.is_empty(),
             };
             let body_bytes = route.spec.body_bytes.unwrap_or(u64::MAX).min(invoke.limits.request_bytes);
             let methods = route.spec.methods.iter().filter_map(|m| m.parse().ok()).collect();

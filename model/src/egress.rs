@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{TlsVersion, names};
+use crate::facts::{DecisionFacts, TlsVersion, names};
 
 /// Rules one function may have.
 pub const RULES: usize = 64;
@@ -211,6 +211,8 @@ names! {
         Answered = "answered",
         /// No rule allows it, or the ceiling does not.
         DeniedByRule = "denied_by_rule",
+        /// A policy forbids it, or none permits it.
+        DeniedByPolicy = "denied_by_policy",
         /// The name leads to an address that must not be reached.
         DeniedAddress = "denied_address",
         /// More requests, bytes or connections than allowed.
@@ -246,6 +248,9 @@ pub struct EgressFacts {
     /// Rule that allowed it; none where none did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rule: Option<String>,
+    /// Whether the function's workload might make it; none where no rule allowed it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub decision: Option<Box<DecisionFacts>>,
     /// Address it was made to, which is the one that was checked.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub address: Option<IpAddr>,

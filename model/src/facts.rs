@@ -123,6 +123,22 @@ impl Default for Bound {
 }
 
 names! {
+    /// Whose policies settled a decision, from the widest to the narrowest.
+    PolicyTier {
+        /// The guard-rails, which hold for everybody.
+        Platform = "platform",
+        /// The ceiling of the organisation a tenant belongs to.
+        Organisation = "organisation",
+        /// The boundary operators set for one tenant.
+        Boundary = "boundary",
+        /// What the tenant grants, on top of the defaults; or what operators may.
+        Tenant = "tenant",
+        /// What the credential is good for at most.
+        Session = "session",
+    }
+}
+
+names! {
     /// Who is answerable for a status.
     Origin {
         /// Cofferdam itself.
@@ -247,14 +263,43 @@ pub struct PrincipalFacts {
 /// A decision as the log names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecisionFacts {
-    /// `allow`, `explicit_deny`, `implicit_deny`, `policy_error`.
+    /// `allow`, `explicit_deny`, `ceiling_deny`, `implicit_deny`, `policy_error`.
     pub outcome: String,
-    /// Tier that settled it: `platform` or `tenant`.
+    /// Tier that settled it, as [`PolicyTier`] names it.
     pub tier: String,
     /// Policies that determined it.
     pub policies: Vec<String>,
     /// SHA-256 of the tier's policy set.
     pub policy_set: Digest,
+    /// The set of every tier that was asked; none in records of releases that had two tiers.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub sets: Vec<SetFacts>,
+}
+
+/// Which state of a tier's policies was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetFacts {
+    /// Which tier.
+    pub tier: PolicyTier,
+    /// Whose set: `platform`, an organisation, a tenant, or a credential.
+    pub owner: Arc<str>,
+    /// Counts the set's changes; 0 for what came with the software.
+    pub version: u64,
+    /// SHA-256 of its texts.
+    pub digest: Digest,
+}
+
+/// Whether a function's workload might be given a secret, as the log names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UseFacts {
+    /// Name of the secret.
+    pub secret: Arc<str>,
+    /// As in a decision.
+    pub outcome: String,
+    /// As in a decision.
+    pub tier: String,
+    /// Policies that determined it.
+    pub policies: Vec<String>,
 }
 
 /// Everything known of a call before it runs. One flat piece so that a record can be read by eye.
@@ -301,6 +346,9 @@ pub struct CallFacts {
     /// What was decided; absent where nothing was yet.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub decision: Option<DecisionFacts>,
+    /// What was decided of each secret the call's function is given; ends with the first that it is not.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub uses: Vec<UseFacts>,
 }
 
 impl CallFacts {
@@ -323,6 +371,7 @@ impl CallFacts {
             detail: None,
             principal: None,
             decision: None,
+            uses: Vec::new(),
         }
     }
 }

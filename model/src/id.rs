@@ -146,6 +146,8 @@ macro_rules! owned_id {
 
 root_id!(/// A tenant: `t_<16>`.
     TenantId, "t", "tenant");
+root_id!(/// An organisation of tenants: `o_<16>`.
+    OrganisationId, "o", "organisation");
 root_id!(/// One request, as told to client, guest, log and diagnostics: `req_<16>`.
     RequestId, "req", "request");
 root_id!(/// One cell process on this node: `c_<16>`.

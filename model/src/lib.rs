@@ -9,13 +9,16 @@ pub mod egress;
 pub mod facts;
 pub mod frame;
 pub mod function;
+pub mod govern;
 pub mod handover;
 pub mod id;
+pub mod invoke;
 pub mod limits;
 pub mod machine;
 pub mod operation;
 pub mod random;
 pub mod reading;
+pub mod resource;
 pub mod route;
 pub mod secret;
 pub mod tenant;
@@ -25,13 +28,13 @@ pub use digest::Digest;
 pub use egress::{EgressCeiling, EgressEnd, EgressFacts, EgressRule};
 pub use facts::{
     Bound, CallFacts, Circumstances, CredentialKind, DecisionFacts, Ending, Isolation, Level, Origin, OutcomeFacts,
-    PrincipalFacts, PrincipalKind, Reply, Subject, TlsVersion, Usage,
+    PolicyTier, PrincipalFacts, PrincipalKind, Reply, SetFacts, Subject, TlsVersion, Usage, UseFacts,
 };
 pub use function::{FunctionSettings, Recycle};
-pub use id::{CellId, FunctionId, IdError, KeyId, RequestId, RouteId, TenantId, VersionId};
+pub use id::{CellId, FunctionId, IdError, KeyId, OrganisationId, RequestId, RouteId, TenantId, VersionId};
 pub use limits::{FunctionLimits, Limits, Rate, TenantLimits};
 pub use machine::{ClientAccount, ClientCa, KeyKind, KeySettings, Network};
-pub use operation::{Action, Invoke, Manage, Operation, Resource};
+pub use operation::{Action, Govern, Grants, Invoke, Manage, Operation, Resource};
 pub use random::{OsRandom, Random};
 pub use reading::{CursorError, LogCursor, LogRange, UsageCursor, UsageRange};
 pub use route::RouteSpec;

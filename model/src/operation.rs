@@ -14,11 +14,12 @@ use crate::secret::SecretValue;
 use crate::tenant::TenantSettings;
 use std::sync::Arc;
 
-mod invoke;
 mod touched;
 
-pub use invoke::Invoke;
-pub use touched::{Operation, Resource};
+pub use crate::govern::{Govern, OrganisationRef};
+pub use crate::invoke::Invoke;
+pub use crate::resource::Resource;
+pub use touched::{Grants, Operation};
 
 macro_rules! actions {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -41,12 +42,30 @@ macro_rules! actions {
 actions! {
     /// Call a function.
     Invoke,
+    /// Be given a secret. Asked of a function's own workload, for each secret of a call.
+    UseSecret,
+    /// Send a request to the outside. Asked of a function's own workload, for each request.
+    Connect,
     /// Make a tenant. On the platform.
     CreateTenant,
     /// Set what a tenant may use, and what its functions may ask of the outside. On the platform.
     PutTenantSettings,
     /// See which tenants there are. On the platform.
     ListTenants,
+    /// Make an organisation. On the platform.
+    CreateOrganisation,
+    /// See which organisations there are, with their ceilings. On the platform.
+    ListOrganisations,
+    /// Put a tenant into an organisation, or out of one. On the platform.
+    AssignTenant,
+    /// Write a policy of an organisation's ceiling. On the platform.
+    PutCeiling,
+    /// Remove a policy of an organisation's ceiling. On the platform.
+    RemoveCeiling,
+    /// Write a policy of a tenant's boundary. On the platform.
+    PutBoundary,
+    /// Remove a policy of a tenant's boundary. On the platform.
+    RemoveBoundary,
     /// See a tenant's functions, routes, members and policies.
     ReadTenant,
     /// See what a tenant's functions used.
@@ -122,6 +141,8 @@ pub struct FunctionRef {
 
 /// Change or read what exists. Carries everything the change needs, so that the permit does too.
 pub enum Manage {
+    /// Set what binds tenants from above. All of it is an operation on the installation.
+    Govern(Govern),
     /// Make a tenant.
     CreateTenant {
         /// Its name.
@@ -292,6 +313,8 @@ pub enum Manage {
         account: String,
         /// Roles of that account.
         roles: Vec<String>,
+        /// What the key is good for of what these roles may; all of it where there are none.
+        scopes: Vec<String>,
         /// Seconds it is good for.
         ttl_seconds: u64,
         /// What it is, and where and how it may be used.
@@ -356,6 +379,7 @@ pub enum Manage {
 impl Operation for Manage {
     fn action(&self) -> Action {
         match self {
+            Self::Govern(govern) => govern.action(),
             Self::CreateTenant { .. } => Action::CreateTenant,
             Self::PutTenantSettings { .. } => Action::PutTenantSettings,
             Self::ListTenants => Action::ListTenants,
@@ -395,7 +419,8 @@ impl Operation for Manage {
 
     fn tenant(&self) -> TenantId {
         match self {
-            Self::CreateTenant { .. }
+            Self::Govern(_)
+            | Self::CreateTenant { .. }
             | Self::PutTenantSettings { .. }
             | Self::ListTenants
             | Self::ShredTenant { .. }
@@ -434,7 +459,8 @@ impl Operation for Manage {
 
     fn resource(&self) -> Resource {
         match self {
-            Self::CreateTenant { .. }
+            Self::Govern(_)
+            | Self::CreateTenant { .. }
             | Self::PutTenantSettings { .. }
             | Self::ListTenants
             | Self::ShredTenant { .. }
@@ -445,21 +471,34 @@ impl Operation for Manage {
             | Self::PublishVersion { function, .. }
             | Self::PruneVersions { function, .. }
             | Self::RemoveFunction { function }
-            | Self::PutSecret { function, .. }
             | Self::ListSecrets { function }
-            | Self::RemoveSecret { function, .. }
-            | Self::RotateSecret { function, .. }
-            | Self::RollbackSecret { function, .. }
-            | Self::ListSecretVersions { function, .. }
             | Self::ReadLogs { function, .. } => {
                 Resource::Function { id: function.id.clone(), name: function.name.clone() }
             }
+            Self::PutSecret { function, name, .. }
+            | Self::RemoveSecret { function, name }
+            | Self::RotateSecret { function, name, .. }
+            | Self::RollbackSecret { function, name, .. }
+            | Self::ListSecretVersions { function, name } => Resource::Secret {
+                function: function.id.clone(),
+                function_name: function.name.clone(),
+                name: name.as_str().into(),
+            },
+            Self::PutRoutes { tenant, app, .. } => Resource::Api { tenant: tenant.clone(), name: app.clone() },
+            Self::PutPolicy { tenant, name, .. } | Self::RemovePolicy { tenant, name } => {
+                Resource::PolicySet { tenant: tenant.clone(), policy: name.clone() }
+            }
+            Self::CreateKey { tenant, account, roles, .. } => {
+                Resource::Account { tenant: tenant.clone(), name: account.clone(), roles: roles.clone() }
+            }
+            Self::RevokeKey { key } => Resource::ApiKey(key.clone()),
             _ => Resource::Tenant(self.tenant()),
         }
     }
 
     fn detail(&self) -> Option<String> {
         match self {
+            Self::Govern(govern) => govern.detail(),
             Self::CreateTenant { name } => Some(format!("name={name}")),
             Self::PutTenantSettings { tenant, settings } => {
                 // What an operator opened is told in full; only the record itself cuts what is too long for it.
@@ -486,9 +525,12 @@ impl Operation for Manage {
             Self::RollbackSecret { name, version, .. } => Some(format!("name={name} version={version}")),
             Self::ShredTenant { tenant, keys } => Some(format!("tenant={tenant} destroys={}", keys.join(","))),
             Self::RotateRootKey { destroy_old } => Some(format!("destroy_old={destroy_old}")),
-            Self::CreateKey { account, roles, ttl_seconds, settings, .. } => {
-                let roles = roles.join(",");
-                Some(format!("account={account} roles={roles} ttl_seconds={ttl_seconds}{}", settings.detail()))
+            Self::CreateKey { account, roles, ttl_seconds, scopes, settings, .. } => {
+                let (roles, scopes) = (roles.join(","), scopes.join(","));
+                Some(format!(
+                    "account={account} roles={roles} scopes={scopes} ttl_seconds={ttl_seconds}{}",
+                    settings.detail()
+                ))
             }
             Self::PutClientCa { name, ca, .. } => Some(format!("name={name} {}", ca.detail())),
             Self::RevokeKey { key } => Some(format!("key={key}")),
@@ -507,6 +549,16 @@ impl Operation for Manage {
             | Self::ListKeys { .. }
             | Self::ListClientCas { .. }
             | Self::ReadLogs { .. } => None,
+        }
+    }
+
+    fn grants(&self) -> Option<Grants<'_>> {
+        match self {
+            Self::PutMember { roles, .. } => Some(Grants::Roles(roles, &[])),
+            Self::CreateKey { roles, scopes, .. } => Some(Grants::Roles(roles, scopes)),
+            Self::PutClientCa { ca, .. } => Some(Grants::Accounts(&ca.accounts)),
+            Self::PutPolicy { name, text, .. } => Some(Grants::Policy(name, text)),
+            _ => None,
         }
     }
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cofferdam_audit::Effect;
-use cofferdam_model::{Clock, EgressEnd, EgressFacts, TlsVersion};
+use cofferdam_authz::Errand;
+use cofferdam_model::{Clock, DecisionFacts, EgressEnd, EgressFacts, TlsVersion};
 use http::{HeaderMap, Method, Response};
 
 /// Why a request to the outside came to nothing.
@@ -63,6 +64,8 @@ pub struct Outgoing {
     pub headers: HeaderMap,
     /// How long to wait.
     pub patience: Patience,
+    /// The function at work, on whose behalf it is.
+    pub errand: Option<Arc<Errand>>,
     /// The body.
     pub body: OutgoingBody,
 }
@@ -122,6 +125,7 @@ impl Attempt {
             host: authority.to_owned(),
             port: 0,
             rule: None,
+            decision: None,
             address: None,
             tls: None,
             credential: None,
@@ -143,6 +147,11 @@ impl Attempt {
     /// The rule that allows it.
     pub fn rule(&self, rule: &str) {
         self.with(|facts| facts.rule = Some(rule.to_owned()));
+    }
+
+    /// Whether the function's workload may make it, and why.
+    pub fn decided(&self, decision: DecisionFacts) {
+        self.with(|facts| facts.decision = Some(Box::new(decision)));
     }
 
     /// The address it goes to.

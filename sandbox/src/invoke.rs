@@ -86,6 +86,7 @@ async fn begin(
         let ticket = Ticket {
             request: permit.circumstances().request.clone(),
             limits: operation.limits.clone(),
+            errand: permit.errand().cloned(),
             lease: Some(lease),
         };
         match cell.channel.open(head, ended, ticket) {

@@ -298,6 +298,8 @@ pub(crate) fn operation_of(tenant: u64, seed: u64, limits: FunctionLimits) -> In
         public: true,
         audit: Level::Standard,
         limits: Arc::new(limits),
+        secrets: Arc::default(),
+        egress: false,
     }
 }
 

@@ -29,6 +29,7 @@ fn malformed() -> Vec<(&'static str, String)> {
     let post =
         |fields: &str, body: &str| format!("POST /acme/public HTTP/1.1\r\nhost: localhost\r\n{fields}\r\n{body}");
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let get_with = |field: &str| format!("GET /acme/public HTTP/1.1\r\nhost: localhost\r\n{field}\r\n\r\n");
     vec![
         ("length and encoding", post("content-length: 5\r\ntransfer-encoding: chunked\r\n", "0\r\n\r\n")),
         ("encoding and length", post("transfer-encoding: chunked\r\ncontent-length: 5\r\n", "0\r\n\r\n")),
@@ -59,6 +60,11 @@ fn malformed() -> Vec<(&'static str, String)> {
         ("trace", "TRACE /acme/public HTTP/1.1\r\nhost: localhost\r\n\r\n".into()),
         ("chunk extension", post("transfer-encoding: chunked\r\n", "1;x=y\r\na\r\n0\r\n\r\n")),
         ("bad chunk size", post("transfer-encoding: chunked\r\n", "0x1\r\na\r\n0\r\n\r\n")),
+        ("method override", get_with("x-http-method-override: DELETE")),
+        ("another method override", get_with("X-Method-Override: PUT")),
+        ("target override", get_with("x-original-url: /acme/hello")),
+        ("another target override", get_with("X-Rewrite-URL: /-/v1/tenants")),
+        ("host override", get_with("x-original-host: evil")),
         ("control byte in a field", "GET /acme/public HTTP/1.1\r\nhost: localhost\r\nx: a\x01b\r\n\r\n".into()),
     ]
 }

@@ -1,14 +1,16 @@
 //! `make bench`: what a call costs with everything on, measured on real nodes over real TLS.
 //!
 //! Owns the order and the tables of the README and of closing notes. Ratios of one run on one machine are what counts.
-//! `make bench ONLY=cells` measures one part: `load`, `cells`, `stops`, `neighbour` or `peer`.
+//! `make bench ONLY=cells` measures one part: `load`, `cells`, `stops`, `neighbour`, `decide` or `peer`.
 
 mod cells;
+mod decide;
 mod load;
 mod neighbour;
 mod noise;
 mod peer;
 mod stops;
+mod tenants;
 mod times;
 
 #[tokio::main]
@@ -31,6 +33,9 @@ async fn main() {
     }
     if wanted("neighbour") {
         neighbour::run().await;
+    }
+    if wanted("decide") {
+        decide::run().await;
     }
     if wanted("peer") {
         peer::run().await;

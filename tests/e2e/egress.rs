@@ -116,6 +116,30 @@ async fn a_function_reaches_what_its_rules_allow_and_the_log_tells_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_policies_keep_a_function_from_is_refused_and_its_record_names_them() {
+    let world = World::new().await;
+    world.scene.set_secret("acme/keyed", "OUTSIDE_KEY", KEY).unwrap();
+    let (_, records) = world.asks("keyed", "get", "/hello").await;
+    let decision = &egress(&records)[0]["decision"];
+    assert_eq!((&decision["outcome"], &decision["policies"][0]), (&"allow".into(), &"10-defaults/workload".into()));
+    for (name, text, function) in [
+        ("host", format!("forbid (principal, action == Action::\"Connect\", resource) when {{ resource.host == \"{NAME}\" }};"), "fetch"),
+        ("key", "forbid (principal, action == Action::\"UseSecret\", resource) when { resource.secret == \"OUTSIDE_KEY\" };".to_owned(), "keyed"),
+    ] {
+        let file = world.scene.site.file("narrow.cedar", &text).unwrap().display().to_string();
+        world.scene.node.run(&world.scene.site, &["policy", "put", "acme", name, &file]).unwrap();
+        let (told, records) = world.asks(function, "get", "/hello").await;
+        assert!(told.starts_with("error: "), "{told}");
+        let record = egress(&records)[0];
+        assert_eq!(record["ending"], "denied_by_policy");
+        assert_eq!(record["decision"]["policies"][0], format!("{name}/1"));
+        world.scene.node.run(&world.scene.site, &["policy", "rm", "acme", name]).unwrap();
+    }
+    let (told, _) = world.asks("fetch", "get", "/hello").await;
+    assert!(told.starts_with("status: 200"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_functions_body_goes_out_and_the_callers_identity_does_not() {
     let world = World::new().await;
     let target = format!("/-/invoke/acme/fetch/get?{}", world.outside.url("/echo"));

@@ -17,4 +17,5 @@ mod secrets;
 mod shutdown;
 mod stops;
 mod storage;
+mod tiers;
 mod usage;

@@ -211,6 +211,7 @@ fn what_one_tenant_does_to_the_outside_waits_for_the_log_and_never_fills_it() {
         host: "a.example".into(),
         port: 443,
         rule: None,
+        decision: None,
         address: None,
         tls: None,
         credential: None,

@@ -20,7 +20,8 @@ use cofferdam_model::clock::ManualClock;
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
     CallFacts, CellId, CredentialKind, DecisionFacts, Digest, Ending, Isolation, Level, Origin, OutcomeFacts,
-    PrincipalFacts, PrincipalKind, Reply, RequestId, Subject, TlsVersion, UnixNanos, Usage,
+    PolicyTier, PrincipalFacts, PrincipalKind, Reply, RequestId, SetFacts, Subject, TlsVersion, UnixNanos, Usage,
+    UseFacts,
 };
 
 use crate::record::Stamp;
@@ -82,7 +83,19 @@ fn facts_of(call: u64) -> CallFacts {
             tier: "tenant".into(),
             policies: vec!["p1".into()],
             policy_set: Digest([5; 32]),
+            sets: vec![SetFacts {
+                tier: PolicyTier::Tenant,
+                owner: "t_0000000000000001".into(),
+                version: 3,
+                digest: Digest([5; 32]),
+            }],
         }),
+        uses: vec![UseFacts {
+            secret: "KEY".into(),
+            outcome: "allow".into(),
+            tier: "tenant".into(),
+            policies: vec!["10-defaults/workload".into()],
+        }],
     }
 }
 

@@ -1,42 +1,44 @@
 //! The decision, asked anew for every call.
 //!
-//! Owns the order of the tiers and what each outcome means: the guard-rails must neither forbid nor fail, then one set
-//! of policies must permit, not forbid and not fail. Must never remember an outcome, and never take silence or an
-//! error for a yes.
+//! Owns the order of the tiers and what each outcome means: no tier may forbid or fail, each ceiling there is must
+//! permit, and so must what the tenant grants. Must never remember an outcome, and never take silence or an error for
+//! a yes.
 
+mod escalation;
+mod explain;
 mod permit;
+mod session;
 #[cfg(test)]
 mod tests;
+mod tiers;
+mod work;
 
 use std::sync::Arc;
 
-use cedar_policy::{Decision, Effect, PolicyId, Schema, Validator};
+use cedar_policy::{Effect, Schema};
 use cofferdam_model::id::platform_tenant;
-use cofferdam_model::{Circumstances, DecisionFacts, Operation, TenantId};
+use cofferdam_model::{Circumstances, Operation, PolicyTier, SetFacts, TenantId};
 
-pub use self::permit::{Denied, Outcome, Permit, Tier};
+pub use self::explain::{Explanation, TierExplanation};
+pub use self::permit::{Because, Denied, Outcome, Permit};
+pub use self::work::Errand;
 
-use crate::entities::{Question, Unaskable, Vocabulary};
+use self::session::Session;
+use self::tiers::Verdict;
+use crate::entities::{Home, Question, Unaskable, Vocabulary};
 use crate::error::PolicyError;
 use crate::identity::Principal;
-use crate::policy::{self, Set, TenantPolicies};
-use crate::schema::{DEFAULTS, GUARD_RAILS, OPERATORS, SCHEMA};
+use crate::policy::{self, Compiler, Owner, TenantPolicies, Texts, TierPolicies};
+use crate::schema::{BuiltIn, DEFAULTS, GUARD_RAILS, OPERATORS, SCHEMA};
 
 /// Compiles policies and decides by them.
 pub struct Authorizer {
     cedar: cedar_policy::Authorizer,
-    validator: Validator,
+    compiler: Arc<Compiler>,
     vocabulary: Vocabulary,
-    guard_rails: Set,
-    defaults: Set,
-    operators: Arc<Set>,
-}
-
-/// A decision before it becomes a permit or a denial.
-struct Verdict {
-    outcome: Outcome,
-    tier: Tier,
-    facts: DecisionFacts,
+    guard_rails: TierPolicies,
+    defaults: TierPolicies,
+    operators: TierPolicies,
 }
 
 impl Authorizer {
@@ -45,25 +47,50 @@ impl Authorizer {
         let (schema, _warnings) =
             Schema::from_cedarschema_str(SCHEMA).map_err(|error| PolicyError::BuiltIn(error.to_string()))?;
         let vocabulary = Vocabulary::of(&schema)?;
-        let validator = Validator::new(schema);
+        let compiler = Arc::new(Compiler::new(schema)?);
         Ok(Self {
             cedar: cedar_policy::Authorizer::new(),
-            guard_rails: policy::built_in(&validator, GUARD_RAILS, Some(Effect::Forbid))?,
-            defaults: policy::built_in(&validator, DEFAULTS, None)?,
-            operators: Arc::new(policy::built_in(&validator, OPERATORS, None)?),
-            validator,
+            guard_rails: built_in(&compiler, PolicyTier::Platform, GUARD_RAILS, Some(Effect::Forbid))?,
+            defaults: built_in(&compiler, PolicyTier::Tenant, DEFAULTS, None)?,
+            operators: built_in(&compiler, PolicyTier::Tenant, OPERATORS, None)?,
+            compiler,
             vocabulary,
         })
     }
 
     /// A tenant's policies (name and text each) on top of the defaults, or what is wrong with them and where.
     pub fn compile(&self, tenant: &TenantId, sources: &[(String, String)]) -> Result<TenantPolicies, PolicyError> {
-        if *tenant == platform_tenant() {
-            policy::none_of_its_own(sources)?;
-            return Ok(TenantPolicies::new(tenant.clone(), self.operators.clone()));
+        let texts = Texts { version: 0, sources: sources.to_vec() };
+        Ok(self.of_tenant(tenant, self.tier(Owner::Tenant(tenant.clone()), texts, None)?))
+    }
+
+    /// One tier's texts of one owner, or what is wrong with them and where. What `before` has too is not looked at
+    /// again.
+    pub fn tier(&self, owner: Owner, texts: Texts, before: Option<&TierPolicies>) -> Result<TierPolicies, PolicyError> {
+        if owner == Owner::Tenant(platform_tenant()) {
+            policy::none_of_its_own(&texts.sources)?;
+            return Ok(self.operators.clone());
         }
-        let set = policy::of_tenant(&self.validator, tenant, &self.defaults, DEFAULTS, sources)?;
-        Ok(TenantPolicies::new(tenant.clone(), Arc::new(set)))
+        TierPolicies::unread(&self.compiler, owner, texts).compiled(before)
+    }
+
+    /// The same for texts that this release has found good before: compiled when they are first asked.
+    pub fn tier_unread(&self, owner: Owner, texts: Texts) -> TierPolicies {
+        if owner == Owner::Tenant(platform_tenant()) {
+            return self.operators.clone();
+        }
+        TierPolicies::unread(&self.compiler, owner, texts)
+    }
+
+    /// A tenant's policies, made of what it grants.
+    pub fn of_tenant(&self, tenant: &TenantId, grants: TierPolicies) -> TenantPolicies {
+        TenantPolicies::new(tenant.clone(), grants)
+    }
+
+    /// Names what finds policies good: texts that did so under one such name need not be looked at again.
+    pub fn rules(&self) -> String {
+        let schema = policy::digest_of_built_in(&[("schema", SCHEMA)]);
+        format!("{} {schema}", env!("CARGO_PKG_VERSION"))
     }
 
     /// Whether this principal may do exactly this. `policies` are those of the operation's tenant.
@@ -74,12 +101,17 @@ impl Authorizer {
         operation: A,
         circumstances: Circumstances,
     ) -> Result<Permit<A>, Denied> {
-        let Verdict { outcome, tier, facts } = self.judge(policies, &principal, &operation, &circumstances);
-        match outcome {
-            Outcome::Allow => Ok(Permit::mint(principal, operation, circumstances, facts)),
-            Outcome::ExplicitDeny | Outcome::ImplicitDeny | Outcome::PolicyError => {
-                Err(Denied::new(&principal, &operation, &circumstances, (outcome, tier), facts))
-            }
+        let verdict = self.judge(policies, &principal, &operation, &circumstances);
+        if verdict.outcome != Outcome::Allow {
+            return Err(Denied::new(&principal, &operation, &circumstances, verdict));
+        }
+        if let Some(action) = self.escalates(policies, &principal, &operation, &circumstances) {
+            let verdict = verdict.escalation();
+            return Err(Denied::new(&principal, &operation, &circumstances, verdict).escalating(action));
+        }
+        match self.send(policies, &principal, &operation, &circumstances) {
+            Ok((errand, uses)) => Ok(Permit::mint(principal, operation, circumstances, verdict.facts, errand, uses)),
+            Err(refused) => Err(Denied::of_secret(&principal, &operation, &circumstances, verdict, refused)),
         }
     }
 
@@ -90,79 +122,55 @@ impl Authorizer {
         operation: &A,
         circumstances: &Circumstances,
     ) -> Verdict {
-        let tenant = operation.tenant();
-        // The platform's own are judged by the platform's policies, wherever they act: no tenant decides over its
-        // operators. So is everybody who asks something of the platform itself, if only to be told no.
-        let platform = platform_tenant();
-        let set =
-            if principal.tenant() == Some(&platform) || tenant == platform { &*self.operators } else { policies.set() };
-        if *policies.tenant() != tenant {
-            return unaskable(Unaskable("policies"), set);
-        }
-        let suspended = policies.is_suspended();
-        match self.vocabulary.question(principal, operation, circumstances, suspended, None) {
-            Ok(question) => self.guard_rails_against(&question).unwrap_or_else(|| self.tenant_tier(&question, set)),
-            Err(why) => unaskable(why, set),
+        match self.question(policies, principal, operation, circumstances) {
+            Ok(question) => {
+                let session = Session::of(principal, &self.compiler.bits);
+                let session = session.map(|session| (session.allows(operation), session.facts(principal)));
+                let rulings = self.rulings(policies, &question, over_tenants(principal, operation), false);
+                tiers::settle(rulings, session)
+            }
+            Err(why) => self.unaskable(why),
         }
     }
 
-    /// The guard-rails' no, if it is one.
-    fn guard_rails_against(&self, question: &Question) -> Option<Verdict> {
-        let set = &self.guard_rails;
-        let answer = self.cedar.is_authorized(&question.request, &set.policies, &question.entities);
-        if let Some(failed) = failures(&answer, Tier::Platform) {
-            return Some(verdict(Outcome::PolicyError, Tier::Platform, failed, set));
+    fn question<A: Operation>(
+        &self,
+        policies: &TenantPolicies,
+        principal: &Principal,
+        operation: &A,
+        circumstances: &Circumstances,
+    ) -> Result<Question, Unaskable> {
+        if *policies.tenant() != operation.tenant() {
+            return Err(Unaskable("policies"));
         }
-        // All of them are forbids, so whatever gave a reason forbade.
-        let forbidding = ids(answer.diagnostics().reason());
-        (!forbidding.is_empty()).then(|| verdict(Outcome::ExplicitDeny, Tier::Platform, forbidding, set))
+        let bits = &self.compiler.bits;
+        self.vocabulary.question(bits, principal, operation, circumstances, home(policies), None)
     }
 
-    fn tenant_tier(&self, question: &Question, set: &Set) -> Verdict {
-        let answer = self.cedar.is_authorized(&question.request, &set.policies, &question.entities);
-        if let Some(failed) = failures(&answer, Tier::Tenant) {
-            return verdict(Outcome::PolicyError, Tier::Tenant, failed, set);
-        }
-        let reasons = ids(answer.diagnostics().reason());
-        let outcome = match answer.decision() {
-            Decision::Allow => Outcome::Allow,
-            Decision::Deny if reasons.is_empty() => Outcome::ImplicitDeny,
-            Decision::Deny => Outcome::ExplicitDeny,
-        };
-        verdict(outcome, Tier::Tenant, reasons, set)
+    fn unaskable(&self, Unaskable(what): Unaskable) -> Verdict {
+        tracing::error!(what, "a call could not be put to the policies: denied");
+        tiers::unaskable(what, self.guard_rails.facts().clone())
     }
 }
 
-/// The policies that failed to evaluate, if any did. Cedar leaves them out and decides by the rest.
-fn failures(answer: &cedar_policy::Response, tier: Tier) -> Option<Vec<String>> {
-    let mut failed = Vec::new();
-    for error in answer.diagnostics().errors() {
-        let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
-        tracing::warn!(tier = tier.as_str(), policy = %error.policy_id(), %error, "policy failed: denied");
-        failed.push(error.policy_id().to_string());
-    }
-    failed.sort_unstable();
-    (!failed.is_empty()).then_some(failed)
+/// The platform's own are judged by the platform's policies, wherever they act: no tenant decides over its operators.
+/// So is everybody who asks something of the platform itself, if only to be told no.
+fn over_tenants<A: Operation>(principal: &Principal, operation: &A) -> bool {
+    let platform = platform_tenant();
+    principal.tenant() == Some(&platform) || operation.tenant() == platform
 }
 
-fn ids<'a>(policies: impl Iterator<Item = &'a PolicyId>) -> Vec<String> {
-    let mut ids: Vec<_> = policies.map(ToString::to_string).collect();
-    // Cedar's order is that of a hash map; a record should not depend on it.
-    ids.sort_unstable();
-    ids
+fn home(policies: &TenantPolicies) -> Home<'_> {
+    Home { suspended: policies.is_suspended(), organisation: policies.organisation() }
 }
 
-fn unaskable(Unaskable(what): Unaskable, set: &Set) -> Verdict {
-    tracing::error!(what, "a call could not be put to the policies: denied");
-    verdict(Outcome::PolicyError, Tier::Platform, vec![format!("unaskable/{what}")], set)
-}
-
-fn verdict(outcome: Outcome, tier: Tier, policies: Vec<String>, set: &Set) -> Verdict {
-    let facts = DecisionFacts {
-        outcome: outcome.as_str().to_owned(),
-        tier: tier.as_str().to_owned(),
-        policies,
-        policy_set: set.digest,
-    };
-    Verdict { outcome, tier, facts }
+fn built_in(
+    compiler: &Arc<Compiler>,
+    tier: PolicyTier,
+    texts: &[BuiltIn],
+    only: Option<Effect>,
+) -> Result<TierPolicies, PolicyError> {
+    let digest = policy::digest_of_built_in(texts);
+    let facts = SetFacts { tier, owner: "platform".into(), version: 0, digest };
+    Ok(TierPolicies::read(compiler, facts, compiler.built_in(texts, only)?))
 }

@@ -2,8 +2,14 @@
 //!
 //! Owns both proofs. Must never offer a way to a permit but a decision, nor a way to change what is in one.
 
-use cofferdam_model::{CallFacts, Circumstances, DecisionFacts, Level, Operation, Subject};
+use std::sync::Arc;
 
+use cofferdam_model::{
+    Action, CallFacts, Circumstances, DecisionFacts, Level, Operation, PolicyTier, Subject, UseFacts,
+};
+
+use super::tiers::Verdict;
+use super::work::{Errand, Refused};
 use crate::identity::Principal;
 
 /// Proof that this principal may do exactly this, under these circumstances, now.
@@ -33,17 +39,26 @@ pub struct Permit<A> {
     operation: A,
     circumstances: Circumstances,
     decision: DecisionFacts,
+    errand: Option<Arc<Errand>>,
+    uses: Vec<UseFacts>,
 }
 
 impl<A: Operation> Permit<A> {
-    /// Only for `decide`, and only once both tiers agreed.
+    /// Only for `decide`, and only once all tiers agreed.
     pub(super) fn mint(
         principal: Principal,
         operation: A,
         circumstances: Circumstances,
         decision: DecisionFacts,
+        errand: Option<Arc<Errand>>,
+        uses: Vec<UseFacts>,
     ) -> Self {
-        Self { principal, operation, circumstances, decision }
+        Self { principal, operation, circumstances, decision, errand, uses }
+    }
+
+    /// The function at work, where it is given secrets or may ask something of the outside.
+    pub fn errand(&self) -> Option<&Arc<Errand>> {
+        self.errand.as_ref()
     }
 
     /// What was allowed. Whoever acts reads it from here.
@@ -64,30 +79,12 @@ impl<A: Operation> Permit<A> {
 
 impl<A: Operation> Subject for Permit<A> {
     fn facts(&self) -> CallFacts {
-        facts(&self.principal, &self.operation, &self.circumstances, self.decision.clone())
+        let facts = facts(&self.principal, &self.operation, &self.circumstances, self.decision.clone());
+        CallFacts { uses: self.uses.clone(), ..facts }
     }
 
     fn level(&self) -> Level {
         self.operation.level()
-    }
-}
-
-/// Which set of policies settled a decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tier {
-    /// The guard-rails.
-    Platform,
-    /// The policies of the tenant, or of the platform's own principals.
-    Tenant,
-}
-
-impl Tier {
-    /// The name in records.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Platform => "platform",
-            Self::Tenant => "tenant",
-        }
     }
 }
 
@@ -98,6 +95,8 @@ pub enum Outcome {
     Allow,
     /// A policy forbids.
     ExplicitDeny,
+    /// A ceiling does not permit: the organisation's, the tenant's boundary, or what the credential is good for.
+    CeilingDeny,
     /// No policy permits.
     ImplicitDeny,
     /// A policy failed to evaluate, or the decision could not be asked. Cedar passes over a policy that fails, so a
@@ -111,6 +110,7 @@ impl Outcome {
         match self {
             Self::Allow => "allow",
             Self::ExplicitDeny => "explicit_deny",
+            Self::CeilingDeny => "ceiling_deny",
             Self::ImplicitDeny => "implicit_deny",
             Self::PolicyError => "policy_error",
         }
@@ -124,9 +124,19 @@ pub struct Denied {
     // On the heap: a refusal is the rarer way out and should not make the common one larger.
     facts: Box<CallFacts>,
     outcome: Outcome,
-    tier: Tier,
+    tier: PolicyTier,
     hidden: bool,
     unidentified: bool,
+    because: Option<Because>,
+}
+
+/// What a caller who may otherwise is told of a denial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Because {
+    /// What he would give allows an action that he may not do himself.
+    Escalates(Action),
+    /// The function may not be given this secret.
+    Secret(Arc<str>),
 }
 
 impl Denied {
@@ -134,8 +144,7 @@ impl Denied {
         principal: &Principal,
         operation: &A,
         circumstances: &Circumstances,
-        (outcome, tier): (Outcome, Tier),
-        decision: DecisionFacts,
+        Verdict { outcome, tier, facts: decision }: Verdict,
     ) -> Self {
         let own = principal.tenant() == Some(&operation.tenant());
         let operator = principal.tenant() == Some(&cofferdam_model::id::platform_tenant());
@@ -145,7 +154,37 @@ impl Denied {
             tier,
             hidden: !own && !operator,
             unidentified: principal.tenant().is_none(),
+            because: None,
         }
+    }
+
+    pub(super) fn escalating(self, action: Action) -> Self {
+        Self { because: Some(Because::Escalates(action)), ..self }
+    }
+
+    /// The call itself was allowed; what its function would be given was not.
+    pub(super) fn of_secret<A: Operation>(
+        principal: &Principal,
+        operation: &A,
+        circumstances: &Circumstances,
+        allowed: Verdict,
+        refused: Refused,
+    ) -> Self {
+        let Refused { secret, outcome, tier, uses } = refused;
+        let facts = facts(principal, operation, circumstances, allowed.facts);
+        Self {
+            facts: Box::new(CallFacts { uses, ..facts }),
+            outcome,
+            tier,
+            hidden: false,
+            unidentified: false,
+            because: Some(Because::Secret(secret)),
+        }
+    }
+
+    /// What a caller who may otherwise is told.
+    pub fn because(&self) -> Option<&Because> {
+        self.because.as_ref()
     }
 
     /// How it came out; never `Allow`.
@@ -154,7 +193,7 @@ impl Denied {
     }
 
     /// Which tier settled it.
-    pub fn tier(&self) -> Tier {
+    pub fn tier(&self) -> PolicyTier {
         self.tier
     }
 
@@ -190,7 +229,7 @@ fn facts<A: Operation>(
     CallFacts {
         tenant: Some(operation.tenant().to_string()),
         action: Some(operation.action().as_str().to_owned()),
-        resource: Some(operation.resource().id().to_owned()),
+        resource: Some(operation.resource().id()),
         route: operation.route().map(ToString::to_string),
         version: version.map(|(id, _)| id.to_string()),
         component: version.map(|(_, component)| component),

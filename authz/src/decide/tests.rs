@@ -1,9 +1,12 @@
 //! What a decision promises, whatever a tenant writes and whatever fails.
 
+mod giving;
+
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::{Action, Invoke, Level, Operation, Resource, Subject, TenantId};
 
 use super::*;
+use crate::Tier;
 use crate::schema::BuiltIn;
 use crate::tests::{World, circumstances};
 
@@ -18,7 +21,8 @@ fn policies(authorizer: &Authorizer, tenant: &TenantId, texts: &[&str]) -> Tenan
 
 fn with_guard_rails(texts: &[BuiltIn]) -> Authorizer {
     let mut authorizer = Authorizer::new().unwrap();
-    authorizer.guard_rails = policy::built_in(&authorizer.validator, texts, Some(Effect::Forbid)).unwrap();
+    let only = Some(Effect::Forbid);
+    authorizer.guard_rails = built_in(&authorizer.compiler, PolicyTier::Platform, texts, only).unwrap();
     authorizer
 }
 
@@ -52,6 +56,8 @@ async fn a_permit_carries_what_was_allowed_and_its_facts() {
     assert_eq!((decision.outcome.as_str(), decision.tier.as_str()), ("allow", "tenant"));
     assert_eq!(decision.policies, ["10-defaults/admin"]);
     assert_eq!(decision.policy_set, set.digest());
+    let tiers: Vec<_> = decision.sets.iter().map(|set| (set.tier, &*set.owner)).collect();
+    assert_eq!(tiers, [(Tier::Platform, "platform"), (Tier::Tenant, world.acme.as_str())]);
 }
 
 #[tokio::test]
@@ -60,7 +66,8 @@ async fn no_tenant_policy_permits_across_tenants() {
     let authorizer = Authorizer::new().unwrap();
     // The target's own policies are as open as can be written.
     let set = policies(&authorizer, &world.acme, &[EVERYTHING]);
-    for action in Action::ALL {
+    let of_workloads = [Action::UseSecret, Action::Connect];
+    for action in Action::ALL.iter().filter(|action| !of_workloads.contains(action)) {
         let stranger = world.account(&world.other, &["admin", "operator"]).await;
         let (outcome, tier, by) = if *action == Action::Invoke {
             denied(authorizer.decide(&set, stranger, world.invoke(&world.acme, true), circumstances()))
@@ -143,8 +150,8 @@ async fn a_guard_rail_that_fails_denies() {
 #[test]
 fn a_guard_rail_that_permits_is_not_taken() {
     let authorizer = Authorizer::new().unwrap();
-    let refused = policy::built_in(&authorizer.validator, &[("00-platform", EVERYTHING)], Some(Effect::Forbid));
-    assert!(matches!(refused, Err(PolicyError::BuiltIn(_))));
+    let refused = authorizer.compiler.built_in(&[("00-platform", EVERYTHING)], Some(Effect::Forbid));
+    assert!(matches!(refused.err(), Some(PolicyError::BuiltIn(_))));
 }
 
 #[tokio::test]

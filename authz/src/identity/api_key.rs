@@ -4,6 +4,7 @@
 //! its place. Must never store, print or compare the secret itself, nor in a time that depends on it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use aws_lc_rs::{digest, hmac};
 use base64::Engine;
@@ -62,6 +63,8 @@ pub struct ApiKeyRecord {
     pub account: String,
     /// Roles of that account.
     pub roles: Vec<String>,
+    /// What it is good for at most of what these may; all of it where that is not said.
+    pub scopes: Option<Arc<[String]>>,
     /// HMAC-SHA-256 under the pepper, as `create` gave it.
     pub mac: [u8; 32],
     /// From this moment on it is refused.
@@ -133,7 +136,8 @@ pub(super) fn identify(
     let record = record.filter(|_| genuine).ok_or(Refusal::ApiKey)?;
     record.check(source, directory, now)?;
     let tenant = id.tenant();
-    Ok(Principal::service_account(record.account.as_str().into(), tenant, record.roles.clone(), id.as_str().into()))
+    let (account, key) = (record.account.as_str().into(), id.as_str().into());
+    Ok(Principal::service_account(account, tenant, record.roles.clone(), key).narrowed(record.scopes.clone()))
 }
 
 /// Takes a text apart by position: base64url may contain `_`, so splitting would not do.

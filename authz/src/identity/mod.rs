@@ -27,7 +27,7 @@ pub use self::api_key::{ApiKeyRecord, Pepper, SecretText};
 pub use self::config::{Algorithm, IssuerConfig};
 pub use self::jwk::JWKS_BYTES;
 pub use self::mtls::{ClientAuthorities, PeerCertificate};
-pub use self::principal::Principal;
+pub use self::principal::{Principal, Supposed};
 pub use self::sigv4::{AccessSecrets, Claim, Payload, SignedRequest, Sigv4Config};
 
 use self::cache::Cache;

@@ -24,9 +24,47 @@ pub struct Principal {
     credential: CredentialKind,
     credential_id: Option<Arc<str>>,
     bound: Bound,
+    scopes: Option<Arc<[String]>>,
+}
+
+/// Somebody who might ask, for explanations alone: nobody's credential was checked.
+#[derive(Debug, Clone)]
+pub struct Supposed {
+    /// Kind of being.
+    pub kind: PrincipalKind,
+    /// As in [`Principal::id`].
+    pub id: String,
+    /// Who would vouch for it.
+    pub issuer: Option<String>,
+    /// The tenant it would belong to.
+    pub tenant: Option<TenantId>,
+    /// Its roles there.
+    pub roles: Vec<String>,
+    /// What it would show.
+    pub credential: CredentialKind,
+    /// How it would prove to hold its key.
+    pub bound: Bound,
+    /// What that would be good for at most.
+    pub scopes: Option<Vec<String>>,
 }
 
 impl Principal {
+    /// For explanations, which never hand it on: no permit can come of it.
+    pub(crate) fn supposed(supposed: Supposed) -> Self {
+        let Supposed { kind, id, issuer, tenant, roles, credential, bound, scopes } = supposed;
+        Self {
+            kind,
+            id: id.into(),
+            issuer: issuer.map(Into::into),
+            tenant,
+            roles,
+            credential,
+            credential_id: None,
+            bound,
+            scopes: scopes.map(Into::into),
+        }
+    }
+
     pub(super) fn anonymous() -> Self {
         Self {
             kind: PrincipalKind::Anonymous,
@@ -37,6 +75,7 @@ impl Principal {
             credential: CredentialKind::None,
             credential_id: None,
             bound: Bound::None,
+            scopes: None,
         }
     }
 
@@ -56,6 +95,7 @@ impl Principal {
             credential: CredentialKind::Jwt,
             credential_id: token_id,
             bound: Bound::None,
+            scopes: None,
         }
     }
 
@@ -80,7 +120,13 @@ impl Principal {
             credential,
             credential_id: Some(credential_id),
             bound,
+            scopes: None,
         }
+    }
+
+    /// The same, under the ceiling of what its credential is good for.
+    pub(super) fn narrowed(self, scopes: Option<Arc<[String]>>) -> Self {
+        Self { scopes, ..self }
     }
 
     /// Kind of being.
@@ -122,6 +168,16 @@ impl Principal {
     /// Name of its machine in the certificate it showed; none where it showed none.
     pub fn certificate(&self) -> Option<&str> {
         self.credential_id.as_deref().filter(|_| self.credential == CredentialKind::Certificate)
+    }
+
+    /// Which credential it showed, where that has an id.
+    pub fn credential_id(&self) -> Option<&str> {
+        self.credential_id.as_deref()
+    }
+
+    /// What its credential is good for at most, where it says: actions, groups of them, and `fn:NAME`.
+    pub fn scopes(&self) -> Option<&[String]> {
+        self.scopes.as_deref()
     }
 
     /// One text for this principal and no other: what a rate limit counts by, and its id in policies.

@@ -10,9 +10,9 @@ use crate::error::PolicyError;
 /// Bytes of one policy text.
 pub const POLICY_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all policy texts of a tenant.
-pub const POLICIES_BYTES_MAX: usize = 256 * 1024;
+pub const POLICIES_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Policies of one tenant: texts, and statements in them.
-pub const POLICIES_MAX: usize = 256;
+pub const POLICIES_MAX: usize = 12_000;
 /// Brackets within brackets.
 pub(crate) const NESTING_MAX: usize = 24;
 /// Operators that can deepen an expression without a bracket, per statement.

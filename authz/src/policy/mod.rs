@@ -5,118 +5,110 @@
 //! not validate.
 
 pub(crate) mod bounds;
+pub(crate) mod index;
+pub(crate) mod set;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use cedar_policy::{Effect, EntityUid, Policy, PolicyId, PolicySet, ValidationMode, Validator};
+use cedar_policy::{Effect, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use cofferdam_model::id::is_name;
 use cofferdam_model::{Digest, FunctionId, TenantId};
 use miette::Diagnostic;
 
 pub use self::bounds::{POLICIES_BYTES_MAX, POLICIES_MAX, POLICY_BYTES_MAX};
+pub use self::set::{Owner, TenantPolicies, Texts, TierPolicies};
 
+use self::index::{Bits, Index};
+use self::set::{Set, Statements};
 use crate::error::PolicyError;
-use crate::schema::BuiltIn;
+use crate::schema::{BuiltIn, DEFAULTS};
 
 /// How many steps from principal, action, resource or context a policy may look. All that can be reached in so many
 /// is in the slice of entities a decision is made on, so nothing a policy asks for can be missing.
 const LEVEL: u32 = 2;
 const SEE_SCHEMA: &str = "see policies/schema.cedarschema for what policies can speak of";
 
-/// A validated set of policies and the digest of the texts it is from.
-pub(crate) struct Set {
-    pub(crate) policies: PolicySet,
-    pub(crate) digest: Digest,
+/// What makes sets of texts.
+pub(crate) struct Compiler {
+    pub(crate) validator: Validator,
+    pub(crate) bits: Bits,
 }
 
-/// The policies of one tenant, ready to be asked. Cheap to clone.
-#[derive(Clone)]
-pub struct TenantPolicies {
-    tenant: TenantId,
-    suspended: bool,
-    set: Arc<Set>,
-}
-
-impl TenantPolicies {
-    pub(crate) fn new(tenant: TenantId, set: Arc<Set>) -> Self {
-        Self { tenant, suspended: false, set }
+impl Compiler {
+    pub(crate) fn new(schema: Schema) -> Result<Self, PolicyError> {
+        Ok(Self { bits: Bits::of(&schema)?, validator: Validator::new(schema) })
     }
 
-    /// The same policies, for a tenant that is suspended or not.
-    pub fn suspended(self, suspended: bool) -> Self {
-        Self { suspended, ..self }
-    }
-
-    /// Whose they are.
-    pub fn tenant(&self) -> &TenantId {
-        &self.tenant
-    }
-
-    /// SHA-256 of the texts, the defaults included.
-    pub fn digest(&self) -> Digest {
-        self.set.digest
-    }
-
-    pub(crate) fn is_suspended(&self) -> bool {
-        self.suspended
-    }
-
-    pub(crate) fn set(&self) -> &Set {
-        &self.set
-    }
-}
-
-/// Texts that came with the software, as one set.
-pub(crate) fn built_in(validator: &Validator, texts: &[BuiltIn], only: Option<Effect>) -> Result<Set, PolicyError> {
-    let mut all = PolicySet::new();
-    for (name, text) in texts {
-        let broken = |error: PolicyError| PolicyError::BuiltIn(error.to_string());
-        for policy in parse(validator, name, text).map_err(broken)? {
-            if only.is_some_and(|only| policy.effect() != only) {
+    /// Texts that came with the software, as one set.
+    pub(crate) fn built_in(&self, texts: &[BuiltIn], only: Option<Effect>) -> Result<Set, PolicyError> {
+        let mut all = BTreeMap::new();
+        for (name, text) in texts {
+            let broken = |error: PolicyError| PolicyError::BuiltIn(error.to_string());
+            let policies = parse(&self.validator, "", name, text).map_err(broken)?;
+            if let Some(policy) = policies.iter().find(|policy| only.is_some_and(|only| policy.effect() != only)) {
                 return Err(PolicyError::BuiltIn(format!("`{}` has the wrong effect", policy.id())));
             }
-            all.add(policy).map_err(|error| PolicyError::BuiltIn(error.to_string()))?;
+            all.insert((*name).to_owned(), Arc::new(Statements { text: digest_of_text(text), policies }));
+        }
+        self.set(all)
+    }
+
+    /// The texts of an owner. Those that `before` has too are not looked at again.
+    pub(crate) fn compile(
+        &self,
+        owner: &Owner,
+        sources: &[(String, String)],
+        before: Option<&Set>,
+    ) -> Result<Set, PolicyError> {
+        bounds::count(sources.len())?;
+        let mut all = BTreeMap::new();
+        let (mut statements, mut bytes) = (0, 0);
+        for (name, text) in sources {
+            if !is_name(name) || all.contains_key(name) {
+                let remedy = "give each policy a name of its own: 1 to 63 of a-z, 0-9, -, starting with a letter";
+                return Err(refused(name, text, 0, "the name is not usable, or used twice", remedy));
+            }
+            bounds::text(name, text, bytes)?;
+            bytes += text.len();
+            let digest = digest_of_text(text);
+            let known = before.and_then(|before| before.texts.get(name)).filter(|known| known.text == digest);
+            let compiled = match known {
+                Some(known) => known.clone(),
+                None => {
+                    let policies = parse(&self.validator, owner.prefix(), name, text)?;
+                    policies.iter().try_for_each(|policy| own_things_only(owner, name, text, policy))?;
+                    Arc::new(Statements { text: digest, policies })
+                }
+            };
+            statements += compiled.policies.len();
+            bounds::count(statements)?;
+            all.insert(name.clone(), compiled);
+        }
+        self.set(all)
+    }
+
+    fn set(&self, texts: BTreeMap<String, Arc<Statements>>) -> Result<Set, PolicyError> {
+        let index = Index::of(&self.bits, texts.values().flat_map(|text| &text.policies))?;
+        Ok(Set { texts, index })
+    }
+
+    /// SHA-256 of an owner's texts, for a tenant's with the defaults they stand on.
+    pub(crate) fn digest(&self, owner: &Owner, sources: &[(String, String)]) -> Digest {
+        let mut texts: Vec<_> = sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        texts.sort_unstable();
+        match owner {
+            Owner::Tenant(_) => digest_of(DEFAULTS.iter().copied().chain(texts)),
+            Owner::Organisation(_) | Owner::Boundary(_) => digest_of(texts.into_iter()),
         }
     }
-    let digest = digest_of(texts.iter().copied());
-    Ok(Set { policies: all, digest })
 }
 
-/// A tenant's texts on top of the defaults.
-pub(crate) fn of_tenant(
-    validator: &Validator,
-    tenant: &TenantId,
-    defaults: &Set,
-    default_texts: &[BuiltIn],
-    sources: &[(String, String)],
-) -> Result<Set, PolicyError> {
-    bounds::count(sources.len())?;
-    let mut all = defaults.policies.clone();
-    let mut names = BTreeSet::new();
-    let (mut statements, mut bytes) = (0, 0);
-    for (name, text) in sources {
-        if !is_name(name) || !names.insert(name) {
-            let remedy = "give each policy a name of its own: 1 to 63 of a-z, 0-9, -, starting with a letter";
-            return Err(refused(name, text, 0, "the name is not usable, or used twice", remedy));
-        }
-        bounds::text(name, text, bytes)?;
-        bytes += text.len();
-        let policies = parse(validator, name, text)?;
-        statements += policies.len();
-        bounds::count(statements)?;
-        for policy in policies {
-            own_things_only(tenant, name, text, &policy)?;
-            let id = policy.id().to_string();
-            all.add(policy).map_err(|_| refused(name, text, 0, &format!("id `{id}` is used twice"), "rename one"))?;
-        }
-    }
-    let mut texts: Vec<_> = sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-    texts.sort_unstable();
-    let digest = digest_of(default_texts.iter().copied().chain(texts));
-    Ok(Set { policies: all, digest })
+/// SHA-256 of texts that came with the software.
+pub(crate) fn digest_of_built_in(texts: &[BuiltIn]) -> Digest {
+    digest_of(texts.iter().copied())
 }
 
 /// The platform's own tenant is ruled by the operators' policies alone: texts for it would rest there without effect.
@@ -127,8 +119,14 @@ pub(crate) fn none_of_its_own(sources: &[(String, String)]) -> Result<(), Policy
         .map_or(Ok(()), |(name, _)| Err(refused(name, "", 0, problem, "put the policy into the tenant it is about")))
 }
 
+/// The statements of a text as far as it can be read at all, not validated: for looking at alone.
+pub(crate) fn readable(name: &str, text: &str) -> Vec<Policy> {
+    let parsed = bounds::text(name, text, 0).ok().and_then(|()| PolicySet::from_str(text).ok());
+    parsed.map(|set| set.policies().cloned().collect()).unwrap_or_default()
+}
+
 /// The statements of one text, each named after the text and its own `@id` (or its place), and validated.
-fn parse(validator: &Validator, name: &str, text: &str) -> Result<Vec<Policy>, PolicyError> {
+fn parse(validator: &Validator, prefix: &str, name: &str, text: &str) -> Result<Vec<Policy>, PolicyError> {
     let parsed = PolicySet::from_str(text).map_err(|errors| {
         let first = errors.iter().next();
         let at = first.and_then(offset).unwrap_or(0);
@@ -158,7 +156,7 @@ fn parse(validator: &Validator, name: &str, text: &str) -> Result<Vec<Policy>, P
                 return Err(refused(name, text, at, "`@id` is not usable", remedy));
             }
         };
-        let policy = policy.new_id(PolicyId::new(format!("{name}/{own}")));
+        let policy = policy.new_id(PolicyId::new(format!("{prefix}{name}/{own}")));
         set.add(policy.clone())
             .map_err(|_| refused(name, text, 0, &format!("`@id` {own} is used twice"), "rename one"))?;
         policies.push(policy);
@@ -176,18 +174,12 @@ fn parse(validator: &Validator, name: &str, text: &str) -> Result<Vec<Policy>, P
 
 /// Whether every entity a policy names outright belongs to its tenant. The guard-rails hold anyway; this keeps ids of
 /// others from being tried out in policies, and a mistaken id from resting there unnoticed.
-fn own_things_only(tenant: &TenantId, name: &str, text: &str, policy: &Policy) -> Result<(), PolicyError> {
-    let own = |uid: &EntityUid| {
-        let id = uid.id().unescaped();
-        match uid.type_name().basename() {
-            "Tenant" => id == tenant.as_str(),
-            "Function" => FunctionId::parse(id).is_ok_and(|function| function.tenant() == *tenant),
-            "User" | "ServiceAccount" => id.strip_prefix(tenant.as_str()).is_some_and(|rest| rest.starts_with('|')),
-            "Role" | "Action" | "Anonymous" => true,
-            _ => false,
-        }
+fn own_things_only(owner: &Owner, name: &str, text: &str, policy: &Policy) -> Result<(), PolicyError> {
+    let tenant = match owner {
+        Owner::Organisation(_) => return Ok(()),
+        Owner::Boundary(tenant) | Owner::Tenant(tenant) => tenant,
     };
-    match policy.entity_literals().iter().find(|uid| !own(uid)) {
+    match policy.entity_literals().iter().find(|uid| !is_of(tenant, uid)) {
         None => Ok(()),
         Some(uid) => {
             let literal = uid.to_string();
@@ -195,6 +187,19 @@ fn own_things_only(tenant: &TenantId, name: &str, text: &str, policy: &Policy) -
             let problem = format!("`{literal}` is not of this tenant");
             Err(refused(name, text, at, &problem, "name roles, `principal.id` or `resource.name` instead of ids"))
         }
+    }
+}
+
+fn is_of(tenant: &TenantId, uid: &EntityUid) -> bool {
+    let id = uid.id().unescaped();
+    let below = |mark: char| id.strip_prefix(tenant.as_str()).is_some_and(|rest| rest.starts_with(mark));
+    match uid.type_name().basename() {
+        "Tenant" => id == tenant.as_str(),
+        "Function" | "Workload" => FunctionId::parse(id).is_ok_and(|function| function.tenant() == *tenant),
+        "Version" | "Secret" | "Destination" | "Route" | "ApiKey" => below('.'),
+        "User" | "ServiceAccount" | "Account" | "Api" | "PolicySet" => below('|'),
+        "Role" | "Action" | "Anonymous" => true,
+        _ => false,
     }
 }
 
@@ -212,6 +217,10 @@ fn refused(name: &str, text: &str, at: usize, problem: &str, remedy: &str) -> Po
         problem: problem.chars().take(500).collect(),
         remedy: remedy.chars().take(500).collect(),
     }
+}
+
+fn digest_of_text(text: &str) -> Digest {
+    digest_of(std::iter::once(("", text)))
 }
 
 /// Of names and texts, each with its length before it, so that no two lists have one digest.

@@ -5,6 +5,7 @@
 
 mod api_keys;
 mod cases;
+mod index;
 mod jwks;
 mod jwt;
 mod mtls;
@@ -20,11 +21,11 @@ use std::time::Duration;
 
 use cofferdam_model::clock::ManualClock;
 use cofferdam_model::id::platform_tenant;
-use cofferdam_model::operation::FunctionRef;
+use cofferdam_model::operation::{FunctionRef, OrganisationRef};
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
-    Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Invoke, KeyId, KeySettings, Level, LogRange,
-    Manage, RequestId, SecretValue, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
+    Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Govern, Invoke, KeyId, KeySettings, Level,
+    LogRange, Manage, OrganisationId, RequestId, SecretValue, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
 };
 
 use crate::identity::{Identities, JwksSource};
@@ -77,6 +78,7 @@ impl World {
             id: id.clone(),
             account: "robot".into(),
             roles: roles.iter().map(ToString::to_string).collect(),
+            scopes: None,
             mac,
             expires: UnixNanos::from_seconds(NOW + 3600),
             revoked: false,
@@ -90,6 +92,15 @@ impl World {
     /// A service account of a tenant, by way of a key.
     pub(crate) async fn account(&self, tenant: &TenantId, roles: &[&str]) -> Principal {
         let text = self.key(tenant, roles, |_| {});
+        let identities = Identities::new(vec![], pepper(), Scripted::down(), clock()).unwrap();
+        identities.identify(Credential::ApiKey(&text), self).await.unwrap()
+    }
+
+    /// The same, with a key that is good for these scopes alone, if there are any.
+    pub(crate) async fn narrowed(&self, tenant: &TenantId, roles: &[&str], scopes: &[String]) -> Principal {
+        let text = self.key(tenant, roles, |record| {
+            record.scopes = (!scopes.is_empty()).then(|| scopes.to_vec().into());
+        });
         let identities = Identities::new(vec![], pepper(), Scripted::down(), clock()).unwrap();
         identities.identify(Credential::ApiKey(&text), self).await.unwrap()
     }
@@ -115,6 +126,8 @@ impl World {
             public,
             audit: Level::Standard,
             limits: Arc::new(FunctionLimits::default()),
+            secrets: Arc::default(),
+            egress: false,
         }
     }
 
@@ -127,6 +140,19 @@ impl World {
             "PutTenantSettings" => Manage::PutTenantSettings { tenant, settings: Default::default() },
             "CreateTenant" => Manage::CreateTenant { name: text() },
             "ListTenants" => Manage::ListTenants,
+            "CreateOrganisation" => Manage::Govern(Govern::CreateOrganisation { name: text() }),
+            "ListOrganisations" => Manage::Govern(Govern::ListOrganisations),
+            "AssignTenant" => Manage::Govern(Govern::AssignTenant { tenant, organisation: None }),
+            "PutCeiling" => {
+                let organisation = OrganisationRef { id: OrganisationId::mint(&self.random), name: text() };
+                Manage::Govern(Govern::PutCeiling { organisation, name: text(), text: text() })
+            }
+            "RemoveCeiling" => {
+                let organisation = OrganisationRef { id: OrganisationId::mint(&self.random), name: text() };
+                Manage::Govern(Govern::RemoveCeiling { organisation, name: text() })
+            }
+            "PutBoundary" => Manage::Govern(Govern::PutBoundary { tenant, name: text(), text: text() }),
+            "RemoveBoundary" => Manage::Govern(Govern::RemoveBoundary { tenant, name: text() }),
             "ReadTenant" => Manage::ReadTenant { tenant },
             "PutMember" => Manage::PutMember { tenant, subject: text(), roles: vec![] },
             "RemoveMember" => Manage::RemoveMember { tenant, subject: text() },
@@ -151,7 +177,7 @@ impl World {
             "ReadRootKey" => Manage::ReadRootKey,
             "CreateKey" => {
                 let settings = KeySettings::default();
-                Manage::CreateKey { tenant, account: text(), roles: vec![], ttl_seconds: 1, settings }
+                Manage::CreateKey { tenant, account: text(), roles: vec![], scopes: vec![], ttl_seconds: 1, settings }
             }
             "PutClientCa" => Manage::PutClientCa { tenant, name: text(), ca: Default::default() },
             "ListClientCas" => Manage::ListClientCas { tenant },

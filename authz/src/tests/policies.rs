@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use cedar_policy::{Schema, Validator};
-use cofferdam_model::Action;
+use cedar_policy::{PolicySet, Schema};
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::random::SeededRandom;
+use cofferdam_model::{Action, Invoke, OrganisationId, RouteId};
 
 use super::{World, circumstances};
-use crate::entities::Vocabulary;
-use crate::policy;
+use crate::entities::{Home, Vocabulary, Way};
+use crate::policy::Compiler;
+use crate::policy::index::Bits;
 use crate::schema::{DEFAULTS, GUARD_RAILS, OPERATORS, SCHEMA};
 use crate::{Authorizer, PolicyError, TenantPolicies};
 
@@ -49,18 +50,36 @@ async fn every_call_fits_the_schema() {
     let world = World::new();
     let schema = schema();
     let vocabulary = Vocabulary::of(&schema).unwrap();
+    let bits = Bits::of(&schema).unwrap();
+    let organisation = OrganisationId::mint(&world.random);
+    let home = Home { suspended: false, organisation: Some(&organisation) };
     let somebody = world.account(&world.acme, &["admin"]).await;
     let nobody = world.nobody().await;
     let at = circumstances();
+    let invoke = Invoke {
+        route: Some(RouteId::mint(&world.acme, &world.random)),
+        secrets: ["KEY".into()].into(),
+        egress: true,
+        ..world.invoke(&world.acme, true)
+    };
+    let work = vocabulary.work(&somebody, &invoke, &at, home).unwrap();
+    let way = Way { host: "a.example", port: 443, tls: true, method: "GET", rule: "https://a.example" };
     for action in Action::ALL {
-        let asked = if *action == Action::Invoke {
-            let operation = world.invoke(&world.acme, true);
-            vocabulary.question(&nobody, &operation, &at, false, Some(&schema)).unwrap();
-            vocabulary.question(&somebody, &operation, &at, false, Some(&schema)).map(|_| ())
-        } else {
-            let operation = world.manage(action.as_str(), &world.acme);
-            assert!(vocabulary.question(&nobody, &operation, &at, false, Some(&schema)).is_err(), "{action:?}");
-            vocabulary.question(&somebody, &operation, &at, false, Some(&schema)).map(|_| ())
+        let asked = match action {
+            Action::Invoke => {
+                vocabulary.question(&bits, &nobody, &invoke, &at, home, Some(&schema)).unwrap();
+                vocabulary.question(&bits, &somebody, &invoke, &at, home, Some(&schema)).map(|_| ())
+            }
+            Action::UseSecret => {
+                vocabulary.uses(&bits, &work, &invoke.secrets, &invoke, Some(&schema)).map(|asked| drop(asked))
+            }
+            Action::Connect => vocabulary.connection(&bits, &work, &invoke, way, Some(&schema)).map(|_| ()),
+            action => {
+                let operation = world.manage(action.as_str(), &world.acme);
+                let nobodys = vocabulary.question(&bits, &nobody, &operation, &at, home, Some(&schema));
+                assert!(nobodys.is_err(), "{action:?}");
+                vocabulary.question(&bits, &somebody, &operation, &at, home, Some(&schema)).map(|_| ())
+            }
         };
         assert_eq!(asked, Ok(()), "{action:?}");
     }
@@ -68,7 +87,7 @@ async fn every_call_fits_the_schema() {
 
 #[test]
 fn every_built_in_policy_is_compiled_in_named_and_free_of_warnings() {
-    let validator = Validator::new(schema());
+    let compiler = Compiler::new(schema()).unwrap();
     let folders = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
     for texts in [GUARD_RAILS, DEFAULTS, OPERATORS] {
         let folder = folders.join(texts[0].0);
@@ -77,9 +96,10 @@ fn every_built_in_policy_is_compiled_in_named_and_free_of_warnings() {
             .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
             .collect();
         assert_eq!(on_disk, texts.iter().map(|(_, text)| (*text).to_owned()).collect());
-        let set = policy::built_in(&validator, texts, None).unwrap();
-        assert!(set.policies.policies().all(|policy| policy.annotation("id").is_some()));
-        let outcome = validator.validate(&set.policies, cedar_policy::ValidationMode::Strict);
+        let set = compiler.built_in(texts, None).unwrap();
+        assert!(set.policies().all(|policy| policy.annotation("id").is_some()));
+        let all = PolicySet::from_policies(set.policies().cloned()).unwrap();
+        let outcome = compiler.validator.validate(&all, cedar_policy::ValidationMode::Strict);
         assert!(outcome.validation_passed_without_warnings(), "{outcome}");
     }
 }
@@ -163,13 +183,13 @@ fn text_is_bounded_before_it_is_parsed() {
     let world = World::new();
     let statement = "permit (principal, action, resource);";
     let many = vec![statement; crate::POLICIES_MAX + 1];
-    assert!(matches!(compile(&world, &many), Err(PolicyError::TooMany { count: 257, max: 256 })));
-    assert!(matches!(compile(&world, &[&statement.repeat(257)]), Err(PolicyError::TooMany { .. })));
+    assert!(matches!(compile(&world, &many), Err(PolicyError::TooMany { count: 12_001, max: 12_000 })));
     let long = format!("{statement}//{}", "x".repeat(crate::POLICY_BYTES_MAX));
     assert!(matches!(compile(&world, &[&long]), Err(PolicyError::TooLarge { .. })));
     let fitting = format!("{statement}//{}", "x".repeat(crate::POLICY_BYTES_MAX - 100));
-    assert!(compile(&world, &[fitting.as_str(); 4]).is_ok());
-    assert!(matches!(compile(&world, &[fitting.as_str(); 5]), Err(PolicyError::TooLarge { .. })));
+    let most = crate::POLICIES_BYTES_MAX / crate::POLICY_BYTES_MAX;
+    assert!(compile(&world, &vec![fitting.as_str(); most]).is_ok());
+    assert!(matches!(compile(&world, &vec![fitting.as_str(); most + 1]), Err(PolicyError::TooLarge { .. })));
 }
 
 /// Conditions as deep as the given number allows, that only a validator which went all the way can refuse.

@@ -218,6 +218,7 @@ impl World {
     ) -> (String, String) {
         let (id, text, secret) = sigv4::create(tenant, &self.random);
         let mut record = ApiKeyRecord {
+            scopes: None,
             id: id.clone(),
             account: "signer".into(),
             roles: roles.iter().map(ToString::to_string).collect(),

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use cofferdam_model::TenantSettings;
 use http::Method;
 use serde_json::{Value, json};
@@ -115,20 +115,48 @@ pub(crate) struct PolicyArgs {
 enum Policy {
     /// Write a policy
     Put {
-        /// Name of the tenant
+        /// Name of the tenant; of the organisation, for a ceiling
         tenant: String,
         /// Name of the policy
         name: String,
         /// File of Cedar text [default: standard input]
         file: Option<PathBuf>,
+        /// Which set it is of
+        #[arg(long, value_enum, default_value_t = Tier::Tenant)]
+        tier: Tier,
     },
     /// Remove a policy
     Rm {
-        /// Name of the tenant
+        /// Name of the tenant; of the organisation, for a ceiling
         tenant: String,
         /// Name of the policy
         name: String,
+        /// Which set it is of
+        #[arg(long, value_enum, default_value_t = Tier::Tenant)]
+        tier: Tier,
     },
+}
+
+/// Which set of policies is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Tier {
+    /// What the tenant grants
+    Tenant,
+    /// What operators bind one tenant by
+    Boundary,
+    /// What operators bind the tenants of an organisation by
+    Ceiling,
+}
+
+impl Tier {
+    fn path(self, owner: &str, name: &str) -> String {
+        let name = segment(name);
+        match self {
+            Self::Tenant => format!("{}/policies/{name}", tenant_path(owner)),
+            Self::Boundary => format!("{}/boundary/{name}", tenant_path(owner)),
+            Self::Ceiling => format!("/-/v1/organisations/{}/ceiling/{name}", segment(owner)),
+        }
+    }
 }
 
 /// Runs `cofferdam tenant`.
@@ -220,18 +248,17 @@ pub(crate) fn member(args: &MemberArgs, context: &Context) -> Result<(), Failure
 /// Runs `cofferdam policy`.
 pub(crate) fn policy(args: &PolicyArgs, context: &Context) -> Result<(), Failure> {
     let remote = args.remote.open(&context.layout)?;
-    let path = |tenant: &str, name: &str| format!("{}/policies/{}", tenant_path(tenant), segment(name));
     match &args.what {
-        Policy::Put { tenant, name, file } => {
+        Policy::Put { tenant, name, file, tier } => {
             let bytes = input(file.as_deref(), POLICY_BYTES)?;
             let text =
                 std::str::from_utf8(&bytes).map_err(|_| Failure::new(Kind::Invalid, "the policy is not UTF-8 text"))?;
-            let put = remote.call(Method::PUT, &path(tenant, name), Some(&json!({ "text": text })));
+            let put = remote.call(Method::PUT, &tier.path(tenant, name), Some(&json!({ "text": text })));
             let put = put.map_err(|failure| placed(failure, file.as_ref()))?;
             context.output.result(&put, || vec![format!("policy {name} of {tenant} is in force")])
         }
-        Policy::Rm { tenant, name } => {
-            let removed = remote.call(Method::DELETE, &path(tenant, name), None)?;
+        Policy::Rm { tenant, name, tier } => {
+            let removed = remote.call(Method::DELETE, &tier.path(tenant, name), None)?;
             context.output.result(&removed, || vec![format!("policy {name} of {tenant} is gone")])
         }
     }
@@ -284,6 +311,10 @@ fn show(tenant: &Value) -> Vec<String> {
     let members = items(tenant, "members").iter().map(|member| vec![text(member, "subject"), text(member, "roles")]);
     section("members", members.collect());
     section("policies", items(tenant, "policies").iter().map(|policy| vec![text(policy, "name")]).collect());
+    let boundary: Vec<_> = items(tenant, "boundary").iter().map(|policy| vec![text(policy, "name")]).collect();
+    if !boundary.is_empty() {
+        section("boundary", boundary);
+    }
     lines
 }
 

@@ -36,6 +36,10 @@ enum Key {
         /// A role of that account; may be repeated
         #[arg(long = "role", required = true, value_name = "ROLE")]
         roles: Vec<String>,
+        /// What it is good for of what these roles may: an action, a group of them, or `fn:NAME`; may be repeated
+        /// [default: all of it]
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
         /// How long it is good for, at most 365d
         #[arg(long, default_value = "90d", value_parser = duration, value_name = "TIME")]
         ttl: u64,
@@ -68,17 +72,19 @@ enum Key {
 pub(crate) fn run(args: &KeyArgs, context: &Context) -> Result<(), Failure> {
     let remote = args.remote.open(&context.layout)?;
     match &args.what {
-        Key::Create { tenant, account, roles, ttl, kind, networks, unsigned_payload, out } => {
+        Key::Create { tenant, account, roles, scopes, ttl, kind, networks, unsigned_payload, out } => {
             let (kind, networks, unsigned_payload) = (*kind, networks.clone(), *unsigned_payload);
             let settings = KeySettings { kind, networks, unsigned_payload };
-            let body = json!({ "account": account, "roles": roles, "ttl_seconds": ttl, "settings": settings });
+            let body = json!({
+                "account": account, "roles": roles, "scopes": scopes, "ttl_seconds": ttl, "settings": settings,
+            });
             let made = remote.call(Method::POST, &format!("{}/keys", tenant_path(tenant)), Some(&body))?;
             created(made, out.as_ref(), context)
         }
         Key::List { tenant } => {
             let listed = remote.call(Method::GET, &format!("{}/keys", tenant_path(tenant)), None)?;
             context.output.result(&listed, || {
-                let columns = ["id", "kind", "account", "roles", "networks", "created", "expires", "revoked"];
+                let columns = ["id", "kind", "account", "roles", "scopes", "networks", "created", "expires", "revoked"];
                 rows(&columns, items(&listed, "keys"))
             })
         }

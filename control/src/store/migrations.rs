@@ -125,6 +125,22 @@ const STEPS: &[&str] = &[
         name TEXT NOT NULL, ca TEXT NOT NULL, updated INTEGER NOT NULL,
         PRIMARY KEY (tenant, name)
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE organisations (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE tenants ADD COLUMN organisation TEXT REFERENCES organisations (id);
+
+    CREATE TABLE ceilings (
+        tier TEXT NOT NULL, owner TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL,
+        PRIMARY KEY (tier, owner, name)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE policy_sets (
+        tier TEXT NOT NULL, owner TEXT NOT NULL, version INTEGER NOT NULL, rules TEXT,
+        PRIMARY KEY (tier, owner)
+    ) STRICT, WITHOUT ROWID;
+
+    ALTER TABLE api_keys ADD COLUMN scopes TEXT NOT NULL DEFAULT '[]';
 ",
 ];
 

@@ -5,9 +5,11 @@
 
 mod migrations;
 mod sqlite;
+pub mod tiers;
 
 use cofferdam_model::{
-    Digest, FunctionId, FunctionSettings, KeyId, RouteId, RouteSpec, TenantId, UnixNanos, Usage, UsageRange, VersionId,
+    Digest, FunctionId, FunctionSettings, KeyId, OrganisationId, RouteId, RouteSpec, TenantId, UnixNanos, Usage,
+    UsageRange, VersionId,
 };
 
 use crate::error::ControlError;
@@ -15,6 +17,7 @@ use crate::vault::WrappedKey;
 use cofferdam_model::{ClientCa, KeySettings, SealedValue, TenantSettings};
 
 pub use sqlite::SqliteStore;
+pub use tiers::{OrganisationRow, OrganisationState, SetRow, Tiers};
 
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct TenantRow {
     pub settings: TenantSettings,
     /// Since when it exists.
     pub created: UnixNanos,
+    /// The organisation it belongs to.
+    pub organisation: Option<OrganisationId>,
 }
 
 /// A subject's roles in a tenant.
@@ -135,6 +140,8 @@ pub struct ApiKeyRow {
     pub account: String,
     /// Roles of that account.
     pub roles: Vec<String>,
+    /// What it is good for at most; none for all of it.
+    pub scopes: Vec<String>,
     /// MAC of its text.
     pub mac: [u8; 32],
     /// When it was made.
@@ -175,6 +182,12 @@ pub struct TenantState {
     pub routes: Vec<RouteRow>,
     /// Its policies.
     pub policies: Vec<PolicyRow>,
+    /// Their state.
+    pub policies_set: SetRow,
+    /// The policies operators bound it by.
+    pub boundary: Vec<PolicyRow>,
+    /// Their state.
+    pub boundary_set: SetRow,
     /// Secrets of its functions.
     pub secrets: Vec<SecretRow>,
     /// Its API keys.
@@ -245,7 +258,7 @@ pub struct UsageStep {
 }
 
 /// One open transaction. Nothing is seen by others until the work that was given it ends well.
-pub trait Transaction {
+pub trait Transaction: Tiers {
     /// Counts one more change and gives the new count.
     fn next_generation(&mut self) -> Result<u64, ControlError>;
     /// Every tenant, in order of name.

@@ -4,16 +4,21 @@
 
 mod keys;
 mod machine;
+mod tiers;
 mod usage;
 
 use std::path::Path;
 use std::time::Duration;
 
-use cofferdam_model::{Digest, FunctionId, KeyId, RouteId, TenantId, TenantSettings, UnixNanos, UsageRange, VersionId};
+use cofferdam_model::{
+    Digest, FunctionId, KeyId, OrganisationId, PolicyTier, RouteId, TenantId, TenantSettings, UnixNanos, UsageRange,
+    VersionId,
+};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, TransactionBehavior, named_params, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::tiers::Tiers;
 use super::{
     ApiKeyRow, ClientCaRow, FunctionRow, MemberRow, OpenCall, PolicyRow, RouteRow, SealedRow, SecretRow, Store,
     TenantRow, TenantState, Transaction, UsageMark, UsageRow, UsageStep, VersionRow, Work, migrations,
@@ -96,11 +101,11 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     fn tenants(&mut self) -> Result<Vec<TenantRow>, ControlError> {
-        self.rows("SELECT id, name, active, settings, created FROM tenants ORDER BY name", [], tenant_row)
+        self.rows("SELECT id, name, active, settings, created, organisation FROM tenants ORDER BY name", [], tenant_row)
     }
 
     fn tenant(&mut self, id: &TenantId) -> Result<Option<TenantState>, ControlError> {
-        let sql = "SELECT id, name, active, settings, created FROM tenants WHERE id = ?1";
+        let sql = "SELECT id, name, active, settings, created, organisation FROM tenants WHERE id = ?1";
         let Some(tenant) = self.rows(sql, [id.as_str()], tenant_row)?.pop() else { return Ok(None) };
         let own = [id.as_str()];
         Ok(Some(TenantState {
@@ -124,6 +129,9 @@ impl Transaction for SqliteTransaction<'_> {
                 route_row,
             )?,
             policies: self.rows("SELECT name, text FROM policies WHERE tenant = ?1 ORDER BY name", own, policy_row)?,
+            policies_set: self.policy_set(PolicyTier::Tenant, id.as_str())?,
+            boundary: self.ceiling(PolicyTier::Boundary, id.as_str())?,
+            boundary_set: self.policy_set(PolicyTier::Boundary, id.as_str())?,
             secrets: self.rows(
                 "SELECT s.function, s.name, s.version, s.sealed, s.updated, s.epoch
                  FROM secrets s JOIN functions f ON f.id = s.function WHERE f.tenant = ?1 ORDER BY s.function, s.name",
@@ -146,8 +154,15 @@ impl Transaction for SqliteTransaction<'_> {
             return Err(ControlError::Exists { what: "tenant", name });
         }
         self.execute(
-            "INSERT INTO tenants (id, name, active, settings, created) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![tenant.id.as_str(), tenant.name, tenant.active, json(&tenant.settings)?, signed(tenant.created.0)?],
+            "INSERT INTO tenants (id, name, active, settings, created, organisation) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                tenant.id.as_str(),
+                tenant.name,
+                tenant.active,
+                json(&tenant.settings)?,
+                signed(tenant.created.0)?,
+                tenant.organisation.as_ref().map(OrganisationId::as_str),
+            ],
         )?;
         keys::put(self, &tenant.id, key)
     }
@@ -280,12 +295,16 @@ impl Transaction for SqliteTransaction<'_> {
              ON CONFLICT (tenant, name) DO UPDATE SET text = excluded.text",
             params![tenant.as_str(), policy.name, policy.text],
         )?;
-        Ok(())
+        self.changed(PolicyTier::Tenant, tenant.as_str())
     }
 
     fn remove_policy(&mut self, tenant: &TenantId, name: &str) -> Result<bool, ControlError> {
         let sql = "DELETE FROM policies WHERE tenant = ?1 AND name = ?2";
-        Ok(self.execute(sql, params![tenant.as_str(), name])? > 0)
+        let removed = self.execute(sql, params![tenant.as_str(), name])? > 0;
+        if removed {
+            self.changed(PolicyTier::Tenant, tenant.as_str())?;
+        }
+        Ok(removed)
     }
 
     fn put_secret(&mut self, secret: &SecretRow) -> Result<(), ControlError> {
@@ -383,6 +402,10 @@ fn tenant_row(row: &Row<'_>) -> Result<TenantRow, ControlError> {
         active: get(row, 2)?,
         settings: from_json(row, 3)?,
         created: UnixNanos(number(row, 4)?),
+        organisation: get::<Option<String>>(row, 5)?
+            .map(|id| OrganisationId::parse(&id))
+            .transpose()
+            .map_err(damaged)?,
     })
 }
 

@@ -40,6 +40,7 @@ fn key_with_impossible_terms_is_refused() {
             tenant: tenant.clone(),
             account: account.into(),
             roles,
+            scopes: vec![],
             ttl_seconds,
             settings: Default::default(),
         }

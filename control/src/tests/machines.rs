@@ -7,7 +7,14 @@ use serde_json::json;
 
 fn signing(tenant: &TenantId, settings: KeySettings) -> Manage {
     let roles = vec!["invoker".to_owned()];
-    Manage::CreateKey { tenant: tenant.clone(), account: "signer".into(), roles, ttl_seconds: 3600, settings }
+    Manage::CreateKey {
+        tenant: tenant.clone(),
+        account: "signer".into(),
+        roles,
+        scopes: vec![],
+        ttl_seconds: 3600,
+        settings,
+    }
 }
 
 fn sigv4() -> KeySettings {

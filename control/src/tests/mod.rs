@@ -4,6 +4,7 @@
 
 mod access;
 mod functions;
+mod govern;
 mod installation;
 mod machines;
 mod rotation;
@@ -181,6 +182,7 @@ pub(super) fn create_key(tenant: &TenantId, account: &str, roles: &[&str]) -> Ma
         tenant: tenant.clone(),
         account: account.into(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        scopes: vec![],
         ttl_seconds: 3600,
         settings: Default::default(),
     }

@@ -221,7 +221,6 @@ fn fields_between_hops_and_reserved_ones_never_get_in() {
         .header("proxy-authorization", "x")
         .header("X-Cofferdam-Principal", "root")
         .header("x-cofferdam-anything", "1")
-        .header("x-http-method-override", "DELETE")
         .header("x-request-id", "mine")
         .header("authorization", "Bearer t")
         .header("accept", "a")
@@ -233,6 +232,31 @@ fn fields_between_hops_and_reserved_ones_never_get_in() {
     assert_eq!(names, ["accept", "authorization"]);
     assert_eq!(headers.get_all("accept").iter().count(), 2);
     assert_eq!(query.as_deref(), Some("q=1"));
+}
+
+#[test]
+fn fields_that_would_overrule_method_or_target_are_refused() {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let ask = |field: &str| {
+            let fields = [("host", "a"), (field, "DELETE")];
+            refused(receive_parts(version, "GET", "https://a/", &fields))
+        };
+        for field in [
+            "X-HTTP-Method",
+            "X-HTTP-Method-Override",
+            "X-Method-Override",
+            "X-Original-Method",
+            "X-Original-URL",
+            "X-Original-URI",
+            "X-Original-Host",
+            "X-Rewrite-URL",
+            "X-Forwarded-Uri",
+            "X-Forwarded-Path",
+            "X-Forwarded-Method",
+        ] {
+            assert_eq!(ask(&field.to_ascii_lowercase()), Fault::Overruled, "{field}");
+        }
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ mod upload;
 
 use std::sync::Arc;
 
-use cofferdam_model::{Clock, EgressCeiling, EgressRule, Rate, TenantId};
+use cofferdam_model::{Clock, DecisionFacts, EgressCeiling, EgressRule, Rate, TenantId};
 use cofferdam_sandbox::Outlet;
 use zeroize::Zeroizing;
 
@@ -59,7 +59,15 @@ pub struct Scope {
     pub requests: Rate,
     /// The function's secrets that credentials are made of, by name.
     pub secrets: Vec<(String, Zeroizing<String>)>,
+    /// Whether the function's workload may send a request.
+    pub policies: Arc<MayConnect>,
 }
+
+/// Decides whether a function at work may send a request to the outside, with a secret of that name added to it. Asked
+/// for each request, so that a change of policies counts at once.
+pub type MayConnect = dyn Fn(Option<&cofferdam_authz::Errand>, cofferdam_authz::Way<'_>, Option<&str>) -> Result<DecisionFacts, DecisionFacts>
+    + Send
+    + Sync;
 
 impl Egress {
     /// Opens the node's way out.

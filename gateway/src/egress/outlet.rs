@@ -31,7 +31,7 @@ use super::pool::{Connection, Driver, Key, Pool};
 use super::quota::Place;
 use super::trust::{self, TrustId, Trusts};
 use super::upload::{Progress, Upload, is_idempotent};
-use super::{Egress, Scope};
+use super::{Egress, MayConnect, Scope};
 
 /// Addresses of one name that are tried.
 const TRIES: usize = 6;
@@ -47,6 +47,7 @@ pub(super) struct Way {
     trusts: Trusts,
     credentials: Arc<Credentials>,
     pool: Arc<Pool>,
+    policies: Arc<MayConnect>,
 }
 
 /// A request that may be made.
@@ -98,14 +99,14 @@ pub(crate) fn check_credentials(
 
 impl Way {
     pub(super) fn open(egress: Arc<Egress>, scope: Scope) -> Result<Self, EgressSetupError> {
-        let Scope { tenant, rules, ceiling, connections, requests, secrets } = scope;
+        let Scope { tenant, rules, ceiling, connections, requests, secrets, policies } = scope;
         check_rules(&rules)?;
         let judge = Judge::new(&ceiling.networks, &egress.config.own)?;
         let trusts = Trusts::new(&rules)?;
         let credentials = Arc::new(Credentials::new(&rules, &secrets)?);
         let tenant = egress.tenants.enter(&tenant, connections, requests);
         let pool = Pool::new(tenant, egress.clock.clone(), egress.config.idle(), egress.config.idle_per_cell);
-        Ok(Self { egress, rules, ceiling, judge, trusts, credentials, pool })
+        Ok(Self { egress, rules, ceiling, judge, trusts, credentials, pool, policies })
     }
 
     /// The rule that allows a request, and whom it is for.
@@ -131,8 +132,41 @@ impl Way {
         if !self.ceiling.allows(&target.host, target.port, method, outgoing.tls) {
             return Err(denied("the tenant's ceiling does not hold what"));
         }
-        attempt.rule(&rule.to_string());
+        let named = rule.to_string();
+        attempt.rule(&named);
+        self.decide(outgoing, &target, rule, &named, attempt)?;
         Ok(Leave { rule: number, trust: self.trusts.of(rule), target })
+    }
+
+    /// Whether the policies of this moment let the function at work send it.
+    fn decide(
+        &self,
+        outgoing: &Outgoing,
+        target: &Target,
+        rule: &EgressRule,
+        named: &str,
+        attempt: &Attempt,
+    ) -> Result<(), EgressError> {
+        let way = cofferdam_authz::Way {
+            host: &target.host,
+            port: target.port,
+            tls: outgoing.tls,
+            method: outgoing.method.as_str(),
+            rule: named,
+        };
+        let secret = rule.credential.as_ref().map(|credential| credential.secret.as_str());
+        match (self.policies)(outgoing.errand.as_deref(), way, secret) {
+            Ok(decision) => {
+                attempt.decided(decision);
+                Ok(())
+            }
+            Err(decision) => {
+                let by = decision.policies.join(" ");
+                let reason = format!("{} by {} policies: {by}", decision.outcome, decision.tier);
+                attempt.decided(decision);
+                Err(EgressError::new(EgressEnd::DeniedByPolicy, reason))
+            }
+        }
     }
 
     fn head(&self, outgoing: &Outgoing, leave: &Leave) -> Result<(Head, Option<u64>), EgressError> {

@@ -2,39 +2,11 @@
 //!
 //! Owns these words. Must never let an operation be decided on as anything but what it is.
 
-use std::sync::Arc;
-
-use super::Action;
+use super::{Action, Invoke, Resource};
 use crate::digest::Digest;
 use crate::facts::Level;
-use crate::id::{FunctionId, RouteId, TenantId, VersionId};
-
-/// What an operation touches. Becomes the resource of the policy decision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resource {
-    /// The installation itself.
-    Platform,
-    /// A tenant as a whole.
-    Tenant(TenantId),
-    /// A function of a tenant, with the name policies know it by.
-    Function {
-        /// Which.
-        id: FunctionId,
-        /// Its name.
-        name: Arc<str>,
-    },
-}
-
-impl Resource {
-    /// The id as text; `platform` for the platform.
-    pub fn id(&self) -> &str {
-        match self {
-            Self::Platform => "platform",
-            Self::Tenant(id) => id.as_str(),
-            Self::Function { id, .. } => id.as_str(),
-        }
-    }
-}
+use crate::id::{RouteId, TenantId, VersionId};
+use crate::machine::ClientAccount;
 
 /// Something that can be asked for, decided on and recorded.
 pub trait Operation {
@@ -64,4 +36,23 @@ pub trait Operation {
     fn detail(&self) -> Option<String> {
         None
     }
+    /// What it would hand on to others, which nobody may who does not hold it.
+    fn grants(&self) -> Option<Grants<'_>> {
+        None
+    }
+    /// The call of a function that it is, if it is one: then it is decided too what that function is given.
+    fn invoke(&self) -> Option<&Invoke> {
+        None
+    }
+}
+
+/// What a change hands on to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grants<'a> {
+    /// Roles of the operation's tenant, and where they are for a key, the scopes that narrow them; no scopes do not.
+    Roles(&'a [String], &'a [String]),
+    /// Accounts that machines stand for, each with its roles.
+    Accounts(&'a [ClientAccount]),
+    /// What a text of policies permits: its name, and the text.
+    Policy(&'a str, &'a str),
 }

@@ -9,6 +9,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cofferdam_authz::Errand;
 use cofferdam_model::frame::INITIAL_CREDIT;
 use cofferdam_model::{Ending, FunctionLimits, RequestId, Usage};
 use http::{HeaderMap, StatusCode};
@@ -31,6 +32,8 @@ pub(crate) struct Ticket {
     pub(crate) request: RequestId,
     /// What the call may use.
     pub(crate) limits: Arc<FunctionLimits>,
+    /// The function at work, on whose behalf it asks the outside.
+    pub(crate) errand: Option<Arc<Errand>>,
     /// Its place in the cell, given back when the cell says the call is over.
     pub(crate) lease: Option<Lease>,
 }
@@ -96,7 +99,7 @@ impl Call {
     /// A call of which at most `redacted` bytes at once have to be blotted out of its log.
     pub(crate) fn new(ticket: Ticket, request_ended: bool, redacted: usize, now: Duration) -> Self {
         Self {
-            egress: Egress::new(&ticket.limits),
+            egress: Egress::new(&ticket.limits, ticket.errand),
             request: ticket.request,
             limits: ticket.limits,
             lease: ticket.lease,

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use cofferdam_audit::{Effect, Effects};
+use cofferdam_authz::Errand;
 use cofferdam_model::EgressEnd;
 use cofferdam_model::frame::{self, FETCH_CREDIT, FetchHead, Kind, MAX_PAYLOAD};
 use http::{HeaderMap, StatusCode};
@@ -240,7 +241,7 @@ impl Channel {
 
     /// Makes an attempt of a fetch, unless that is over: what its record will say, and what is to be asked.
     fn attempt(self: &Arc<Self>, number: u32, effect: Effect) -> Option<(Outgoing, Arc<Attempt>)> {
-        let (head, attempt) = {
+        let (head, errand, attempt) = {
             let mut state = self.lock();
             let State { calls, fetches, .. } = &mut *state;
             let fetch = fetches.open.get_mut(&number)?;
@@ -248,8 +249,9 @@ impl Channel {
             let attempt = Attempt::begin(effect, self.clock.clone(), fetch.ordinal, &head.method, &head.authority);
             let attempt = Arc::new(attempt);
             fetch.attempt = Some(attempt.clone());
-            calls.get_mut(&fetch.call)?.egress.begun += 1;
-            (head, attempt)
+            let egress = &mut calls.get_mut(&fetch.call)?.egress;
+            egress.begun += 1;
+            (head, egress.errand.clone(), attempt)
         };
         let [connect, first_byte, between_bytes] = head.patience;
         let outgoing = Outgoing {
@@ -259,6 +261,7 @@ impl Channel {
             target: head.target,
             headers: head.headers,
             patience: Patience { connect, first_byte, between_bytes },
+            errand,
             body: Box::pin(Body { channel: self.clone(), number }),
         };
         Some((outgoing, attempt))
@@ -420,6 +423,8 @@ impl http_body::Body for Body {
 /// What a call asks of the outside.
 #[derive(Default)]
 pub(super) struct Egress {
+    /// The function at work.
+    errand: Option<Arc<Errand>>,
     effects: Option<Effects>,
     /// Fetches that wait for leave.
     waiting: Vec<u32>,
@@ -439,8 +444,8 @@ pub(super) struct Egress {
 }
 
 impl Egress {
-    pub(super) fn new(limits: &cofferdam_model::FunctionLimits) -> Self {
-        Self { most_calls: limits.egress_calls, most_bytes: limits.egress_bytes, ..Self::default() }
+    pub(super) fn new(limits: &cofferdam_model::FunctionLimits, errand: Option<Arc<Errand>>) -> Self {
+        Self { errand, most_calls: limits.egress_calls, most_bytes: limits.egress_bytes, ..Self::default() }
     }
 
     /// Counts one more; which it is, if that many are allowed.

@@ -71,7 +71,7 @@ fn rig_with(outlet: Arc<dyn Outlet>) -> Rig {
 }
 
 fn ticket(limits: FunctionLimits) -> Ticket {
-    Ticket { request: RequestId::mint(&SeededRandom::new(1)), limits: Arc::new(limits), lease: None }
+    Ticket { request: RequestId::mint(&SeededRandom::new(1)), limits: Arc::new(limits), errand: None, lease: None }
 }
 
 fn head() -> RequestHead {

@@ -264,7 +264,7 @@ pub(crate) async fn fetch(
 /// What a guest is told of a failure.
 pub(crate) fn told(ending: EgressEnd) -> Error {
     match ending {
-        EgressEnd::DeniedByRule => Error::HttpRequestDenied,
+        EgressEnd::DeniedByRule | EgressEnd::DeniedByPolicy => Error::HttpRequestDenied,
         EgressEnd::DeniedAddress => Error::DestinationIpProhibited,
         EgressEnd::OverQuota => Error::ConnectionLimitReached,
         EgressEnd::Malformed => Error::HttpRequestUriInvalid,

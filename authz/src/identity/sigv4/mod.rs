@@ -307,7 +307,7 @@ pub(super) fn account(claim: &Claim, directory: &dyn Directory) -> Result<Arc<Ap
 pub(super) fn principal(record: &ApiKeyRecord) -> Principal {
     let (account, key) = (record.account.as_str().into(), record.id.as_str().into());
     let shown = (CredentialKind::Sigv4, Bound::Sigv4);
-    Principal::machine(account, record.id.tenant(), record.roles.clone(), key, shown)
+    Principal::machine(account, record.id.tenant(), record.roles.clone(), key, shown).narrowed(record.scopes.clone())
 }
 
 /// A signature from `authorization`.

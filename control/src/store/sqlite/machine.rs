@@ -11,15 +11,16 @@ use crate::store::{ApiKeyRow, ClientCaRow};
 use crate::vault;
 
 pub(super) const KEYS: &str = "
-    SELECT id, account, roles, mac, created, expires, revoked, settings, sealed
+    SELECT id, account, roles, mac, created, expires, revoked, settings, sealed, scopes
     FROM api_keys WHERE tenant = ?1 ORDER BY id";
 
 pub(super) const CAS: &str = "SELECT name, ca, updated FROM client_cas WHERE tenant = ?1 ORDER BY name";
 
 pub(super) fn insert_key(tx: &SqliteTransaction<'_>, key: &ApiKeyRow) -> Result<(), ControlError> {
     tx.execute(
-        "INSERT INTO api_keys (id, tenant, account, roles, mac, created, expires, revoked, settings, sealed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO api_keys (id, tenant, account, roles, mac, created, expires, revoked, settings, sealed,
+             scopes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
             key.id.as_str(),
             key.id.tenant().as_str(),
@@ -31,6 +32,7 @@ pub(super) fn insert_key(tx: &SqliteTransaction<'_>, key: &ApiKeyRow) -> Result<
             key.revoked.map(|at| signed(at.0)).transpose()?,
             json(&key.settings)?,
             key.sealed.as_ref().map(vault::encode),
+            json(&key.scopes)?,
         ],
     )?;
     Ok(())
@@ -47,6 +49,7 @@ pub(super) fn key_row(row: &Row<'_>) -> Result<ApiKeyRow, ControlError> {
         revoked: get::<Option<i64>>(row, 6)?.map(unsigned).transpose()?.map(UnixNanos),
         settings: from_json(row, 7)?,
         sealed: get::<Option<Vec<u8>>>(row, 8)?.map(|bytes| vault::decode(&bytes)).transpose()?,
+        scopes: from_json(row, 9)?,
     })
 }
 

@@ -20,8 +20,8 @@ use bytes::Bytes;
 use cofferdam_audit::{Effects, Entry, Log, LogConfig, Signer, query};
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
-    CallFacts, Circumstances, Clock, EgressCeiling, EgressEnd, EgressRule, Level, Rate, RequestId, Subject,
-    SystemClock, TenantId, TlsVersion, UnixNanos,
+    CallFacts, Circumstances, Clock, DecisionFacts, Digest, EgressCeiling, EgressEnd, EgressRule, Level, Rate,
+    RequestId, Subject, SystemClock, TenantId, TlsVersion, UnixNanos,
 };
 use cofferdam_sandbox::{Attempt, EgressError, IncomingBody, Outgoing, OutgoingBody, Outlet, Patience};
 use futures_util::FutureExt as _;
@@ -224,7 +224,26 @@ const OFTEN: Rate = Rate { per_second: 10_000, burst: 10_000 };
 
 fn scope(tenant: TenantId, rules: &[EgressRule]) -> Scope {
     let secrets = vec![("API_KEY".to_owned(), Zeroizing::new("s3cret-of-the-api".to_owned()))];
-    Scope { tenant, rules: rules.to_vec(), ceiling: Arc::new(wide()), connections: 16, requests: OFTEN, secrets }
+    Scope {
+        tenant,
+        rules: rules.to_vec(),
+        ceiling: Arc::new(wide()),
+        connections: 16,
+        requests: OFTEN,
+        secrets,
+        policies: Arc::new(|_, _, _| Ok(permitted())),
+    }
+}
+
+/// What policies say where nothing else is said.
+fn permitted() -> DecisionFacts {
+    DecisionFacts {
+        outcome: "allow".into(),
+        tier: "tenant".into(),
+        policies: vec!["10-defaults/workload".into()],
+        policy_set: Digest([0; 32]),
+        sets: vec![],
+    }
 }
 
 fn rule(host: &str, port: u16, tls: bool) -> EgressRule {
@@ -253,6 +272,7 @@ fn get(authority: &str) -> Outgoing {
         target: "/".into(),
         headers: HeaderMap::new(),
         patience: Patience::default(),
+        errand: None,
         body: no_body(),
     }
 }

@@ -56,6 +56,7 @@ fn a_guest_is_told_why_there_is_no_answer() {
     let mut gateway = start();
     for (ending, told) in [
         (EgressEnd::DeniedByRule, "HttpRequestDenied"),
+        (EgressEnd::DeniedByPolicy, "HttpRequestDenied"),
         (EgressEnd::DeniedAddress, "DestinationIpProhibited"),
         (EgressEnd::TimedOut, "ConnectionTimeout"),
         (EgressEnd::OverQuota, "ConnectionLimitReached"),

@@ -1,14 +1,14 @@
-//! A call of a function, as an operation.
+//! The call of a function.
 //!
-//! Owns what the router found out by the time anyone decides on it. Must never hold anything of the request's body.
+//! Owns all that is decided on and done of it. Must never hold a value of a secret: names are enough to decide.
 
 use std::sync::Arc;
 
-use super::{Action, Operation, Resource};
 use crate::digest::Digest;
 use crate::facts::Level;
 use crate::id::{FunctionId, RouteId, TenantId, VersionId};
 use crate::limits::FunctionLimits;
+use crate::operation::{Action, Operation, Resource};
 
 /// Call a function: resolved by the router to exactly one version. Cheap to clone the ids of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,10 @@ pub struct Invoke {
     pub audit: Level,
     /// What the call may use, already under every ceiling.
     pub limits: Arc<FunctionLimits>,
+    /// Names of the secrets its cell is given: those the function declares and somebody has set.
+    pub secrets: Arc<[Arc<str>]>,
+    /// Whether it can ask anything of the outside.
+    pub egress: bool,
 }
 
 impl Operation for Invoke {
@@ -60,5 +64,9 @@ impl Operation for Invoke {
 
     fn version(&self) -> Option<(&VersionId, Digest)> {
         Some((&self.version, self.component))
+    }
+
+    fn invoke(&self) -> Option<&Invoke> {
+        Some(self)
     }
 }
