@@ -4,8 +4,7 @@
 //! fail or grow past `MAX_RECORD_BYTES`, whatever a client sent, and never write a body, credential or secret.
 
 use cofferdam_model::{
-    CallFacts, EgressFacts, Ending, Level, Origin, OutcomeFacts, PrincipalFacts, Random, TlsVersion,
-    UnixNanos, Usage,
+    CallFacts, EgressFacts, Ending, Level, Origin, OutcomeFacts, PrincipalFacts, Random, TlsVersion, UnixNanos, Usage,
 };
 use serde::Deserialize;
 use std::borrow::Cow;

@@ -23,6 +23,4 @@ pub use identity::{
     Principal, SecretText, Supposed,
 };
 
-pub use policy::{
-    Owner, POLICIES_BYTES_MAX, POLICIES_MAX, POLICY_BYTES_MAX, TenantPolicies, Texts, TierPolicies,
-};
+pub use policy::{Owner, POLICIES_BYTES_MAX, POLICIES_MAX, POLICY_BYTES_MAX, TenantPolicies, Texts, TierPolicies};

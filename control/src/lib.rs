@@ -247,4 +247,3 @@ impl Control {
 fn load_pepper(path: &Path) -> Result<Pepper, ControlError> {
     Ok(Pepper::new(*keyfile::load(path)?))
 }
-

@@ -90,8 +90,7 @@ fn compile_all(
         }
         work();
     });
-    let mut all: Vec<(Compiled, bool)> =
-        states.iter().map(|state| (unread(authorizer, state), false)).collect();
+    let mut all: Vec<(Compiled, bool)> = states.iter().map(|state| (unread(authorizer, state), false)).collect();
     for (at, compiled) in done.into_inner().unwrap_or_else(PoisonError::into_inner) {
         if let Some(place) = all.get_mut(at) {
             *place = (compiled, true);

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use cofferdam_audit::{Entry, Recorded};
 use cofferdam_authz::Permit;
 use cofferdam_model::operation::FunctionRef;
-use cofferdam_model::{EgressRule, Ending, FunctionId, Govern, LogRange, Manage, Operation as _, OrganisationId, TenantId};
+use cofferdam_model::{
+    EgressRule, Ending, FunctionId, Govern, LogRange, Manage, Operation as _, OrganisationId, TenantId,
+};
 use cofferdam_sandbox::{Cause, LogPage};
 use http::StatusCode;
 use zeroize::Zeroizing;

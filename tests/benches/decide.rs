@@ -60,7 +60,9 @@ pub(crate) fn texts(tenant: &TenantId, count: usize) -> Texts {
         let n = statements.len();
         statements.push(match n % 4 {
             0 => format!("permit (principal in Role::\"team-{n}\", action in Action::\"Data\", resource);"),
-            1 => format!("permit (principal == ServiceAccount::\"{tenant}|a-{n}\", action in Action::\"Deploy\", resource);"),
+            1 => format!(
+                "permit (principal == ServiceAccount::\"{tenant}|a-{n}\", action in Action::\"Deploy\", resource);"
+            ),
             2 => {
                 let function = FunctionId::mint(tenant, &random);
                 format!("forbid (principal, action, resource in Function::\"{function}\") when {{ context.public }};")
@@ -83,7 +85,8 @@ pub(crate) async fn run() {
     let tenant = TenantId::mint(&random);
     for count in [10, 100, 1_000, 10_000] {
         let at = now();
-        let grants = authorizer.tier(Owner::Tenant(tenant.clone()), texts(&tenant, count), None).expect("good policies");
+        let grants =
+            authorizer.tier(Owner::Tenant(tenant.clone()), texts(&tenant, count), None).expect("good policies");
         let compiled = at.elapsed();
         let policies = authorizer.of_tenant(&tenant, grants);
         let mut times = decisions(&authorizer, &policies, &tenant).await;

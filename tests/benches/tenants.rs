@@ -52,7 +52,8 @@ pub(crate) async fn run() {
     let authorizer = Arc::new(Authorizer::new().expect("the built-in policies"));
     fill(&config, &authorizer);
     let at = now();
-    let control = Control::open(config, authorizer.clone(), clock.clone(), random.clone()).expect("what was made opens");
+    let control =
+        Control::open(config, authorizer.clone(), clock.clone(), random.clone()).expect("what was made opens");
     let (control, opened) = (Arc::new(control), at.elapsed());
     let egress = Egress::new(EgressConfig::default(), clock.clone()).expect("a way out");
     let live = Live::new(control.clone(), egress);
@@ -66,7 +67,8 @@ pub(crate) async fn run() {
         let tenant = snapshot.tenants().nth(1 + place * TENANTS / CHANGES).expect("a tenant").id.clone();
         let text = "permit (principal in Role::\"new\", action, resource);".to_owned();
         let operation = Manage::PutPolicy { tenant, name: "new".into(), text };
-        let who = identities.identify(Credential::ApiKey(operator.text.expose()), &*snapshot).await.expect("a good key");
+        let who =
+            identities.identify(Credential::ApiKey(operator.text.expose()), &*snapshot).await.expect("a good key");
         let policies = snapshot.policies(&operation.tenant()).expect("its policies");
         let permit = authorizer.decide(&policies, who, operation, around()).ok().expect("an operator may");
         let mut entry = log.enter(permit).expect("a log that takes entries");

@@ -39,7 +39,13 @@ async fn what_operators_bind_a_tenant_by_holds_for_the_next_call_and_is_in_its_r
     assert_eq!(bob.get("/globex/hello").await.unwrap().status, StatusCode::OK, "another tenant is not bound");
     run(&["org", "release", "acme"]);
     assert_eq!(alice.get("/acme/hello").await.unwrap().status, StatusCode::OK);
-    put(&scene, "acme", "edge", "boundary", r#"permit (principal, action in Action::"Data", resource) when { resource.name == "whoami" };"#);
+    put(
+        &scene,
+        "acme",
+        "edge",
+        "boundary",
+        r#"permit (principal, action in Action::"Data", resource) when { resource.name == "whoami" };"#,
+    );
     assert_eq!(alice.get("/acme/hello").await.unwrap().status, StatusCode::FORBIDDEN);
     assert_eq!(alice.get("/acme/whoami").await.unwrap().status, StatusCode::OK);
     run(&["policy", "rm", "acme", "edge", "--tier", "boundary"]);
@@ -81,11 +87,21 @@ async fn a_key_is_good_for_its_scopes_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_gives_what_he_does_not_hold_and_is_told_what_that_is() {
     let scene = Scene::new().unwrap();
-    put(&scene, "acme", "hr", "tenant", r#"permit (principal in Role::"hr", action in [Action::"Identity", Action::"Policy"], resource);"#);
+    put(
+        &scene,
+        "acme",
+        "hr",
+        "tenant",
+        r#"permit (principal in Role::"hr", action in [Action::"Identity", Action::"Policy"], resource);"#,
+    );
     let mut carol = scene.caller("acme", "carol", "hr").await.unwrap();
     for (method, path, body) in [
         (Method::PUT, "/-/v1/tenants/acme/members/eve", r#"{"roles":["invoker"]}"#),
-        (Method::PUT, "/-/v1/tenants/acme/policies/mine", r#"{"text":"permit (principal, action == Action::\"Invoke\", resource);"}"#),
+        (
+            Method::PUT,
+            "/-/v1/tenants/acme/policies/mine",
+            r#"{"text":"permit (principal, action == Action::\"Invoke\", resource);"}"#,
+        ),
         (Method::POST, "/-/v1/tenants/acme/keys", r#"{"account":"ci","roles":["invoker"],"ttl_seconds":60}"#),
     ] {
         let refused = carol.call(method, path, body).await.unwrap();
@@ -107,7 +123,14 @@ async fn a_call_whose_function_may_not_have_its_secret_does_not_run() {
     let allowed = alice.get("/acme/whoami").await.unwrap();
     assert!(!allowed.json()["secret_sha256"].is_null());
     assert_eq!(record(&scene, &allowed)["uses"], json!(["API_SECRET: allow by tenant: 10-defaults/workload"]));
-    put(&scene, "acme", "keep", "tenant", r#"@id("api") forbid (principal is Workload, action == Action::"UseSecret", resource) when { resource.secret == "API_SECRET" };"#);
+    put(
+        &scene,
+        "acme",
+        "keep",
+        "tenant",
+        r#"@id("api") forbid (principal is Workload, action == Action::"UseSecret", resource)
+           when { resource.secret == "API_SECRET" };"#,
+    );
     let refused = alice.get("/acme/whoami").await.unwrap();
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
     let told = refused.json();

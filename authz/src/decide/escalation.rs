@@ -52,7 +52,8 @@ impl Authorizer {
             Grants::Roles(roles, scopes) => self.given_by_roles(policies, roles, scopes, &operation.resource().id()),
             Grants::Policy(name, text) => {
                 // What cannot be read is refused where it is compiled, with its place.
-                let permits = policy::readable(name, text).into_iter().filter(|policy| policy.effect() == Effect::Permit);
+                let permits =
+                    policy::readable(name, text).into_iter().filter(|policy| policy.effect() == Effect::Permit);
                 permits.filter(gives).fold(0, |all, policy| all | self.compiler.bits.actions(&policy))
             }
         };

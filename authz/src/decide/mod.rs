@@ -66,12 +66,7 @@ impl Authorizer {
 
     /// One tier's texts of one owner, or what is wrong with them and where. What `before` has too is not looked at
     /// again.
-    pub fn tier(
-        &self,
-        owner: Owner,
-        texts: Texts,
-        before: Option<&TierPolicies>,
-    ) -> Result<TierPolicies, PolicyError> {
+    pub fn tier(&self, owner: Owner, texts: Texts, before: Option<&TierPolicies>) -> Result<TierPolicies, PolicyError> {
         if owner == Owner::Tenant(platform_tenant()) {
             policy::none_of_its_own(&texts.sources)?;
             return Ok(self.operators.clone());

@@ -99,9 +99,7 @@ fn in_force(case: &Case, authorizer: &Authorizer, world: &World) -> TenantPolici
         sources: texts.iter().enumerate().map(|(at, text)| (format!("{letter}{at}"), text.clone())).collect(),
     };
     let on = tenant(world, &case.on);
-    let tier = |owner, texts: Texts| {
-        (!texts.sources.is_empty()).then(|| authorizer.tier(owner, texts, None).unwrap())
-    };
+    let tier = |owner, texts: Texts| (!texts.sources.is_empty()).then(|| authorizer.tier(owner, texts, None).unwrap());
     let grants = authorizer.tier(Owner::Tenant(on.clone()), texts("p", &case.policies), None).unwrap();
     let organisation = OrganisationId::mint(&world.random);
     let ceiling = tier(Owner::Organisation(organisation.clone()), texts("c", &case.ceiling));

@@ -21,8 +21,8 @@ use cofferdam_model::id::platform_tenant;
 use cofferdam_model::operation::{FunctionRef, OrganisationRef};
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
-    Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Govern, Invoke, KeyId, Level, LogRange, Manage,
-    OrganisationId, RequestId, SecretValue, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
+    Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Govern, Invoke, KeyId, Level, LogRange,
+    Manage, OrganisationId, RequestId, SecretValue, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
 };
 
 use crate::identity::{Identities, JwksSource};

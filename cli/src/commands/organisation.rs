@@ -58,9 +58,9 @@ pub(crate) fn run(args: &OrganisationArgs, context: &Context) -> Result<(), Fail
         }
         Organisation::List => {
             let listed = remote.call(Method::GET, "/-/v1/organisations", None)?;
-            context.output.result(&listed, || {
-                rows(&["name", "id", "tenants", "created"], items(&listed, "organisations"))
-            })
+            context
+                .output
+                .result(&listed, || rows(&["name", "id", "tenants", "created"], items(&listed, "organisations")))
         }
         Organisation::Assign { name, tenant } => {
             let assigned = assign(tenant, Some(name))?;

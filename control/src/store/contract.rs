@@ -84,7 +84,14 @@ impl World {
         };
         let name = format!("tenant-{seed}");
         Self {
-            tenant: TenantRow { id, name, active: true, settings: TenantSettings::default(), created: UnixNanos(seed), organisation: None },
+            tenant: TenantRow {
+                id,
+                name,
+                active: true,
+                settings: TenantSettings::default(),
+                created: UnixNanos(seed),
+                organisation: None,
+            },
             function,
             random,
         }

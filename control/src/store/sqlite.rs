@@ -381,7 +381,10 @@ fn tenant_row(row: &Row<'_>) -> Result<TenantRow, ControlError> {
         active: get(row, 2)?,
         settings: from_json(row, 3)?,
         created: UnixNanos(number(row, 4)?),
-        organisation: get::<Option<String>>(row, 5)?.map(|id| OrganisationId::parse(&id)).transpose().map_err(damaged)?,
+        organisation: get::<Option<String>>(row, 5)?
+            .map(|id| OrganisationId::parse(&id))
+            .transpose()
+            .map_err(damaged)?,
     })
 }
 

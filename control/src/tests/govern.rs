@@ -48,7 +48,8 @@ fn a_ceiling_binds_the_tenants_of_its_organisation_from_the_moment_they_are_in_i
     let text = ONLY_DATA.to_owned();
     govern(&world, Govern::PutCeiling { organisation: group.clone(), name: "data".into(), text }).unwrap();
     assert_eq!(settled(&world, &world.control, &acme), (Outcome::Allow, Tier::Tenant));
-    let assign = |to: Option<&OrganisationRef>| Govern::AssignTenant { tenant: acme.clone(), organisation: to.cloned() };
+    let assign =
+        |to: Option<&OrganisationRef>| Govern::AssignTenant { tenant: acme.clone(), organisation: to.cloned() };
     govern(&world, assign(Some(&group))).unwrap();
     let bound = (Outcome::CeilingDeny, Tier::Organisation);
     assert_eq!(settled(&world, &world.control, &acme), bound);

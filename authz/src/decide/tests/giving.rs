@@ -37,7 +37,8 @@ async fn kept_from(world: &World, set: &TenantPolicies, who: (&[&str], &[String]
     }
 }
 
-const IDENTITY: &str = r#"permit (principal in Role::"hr", action in [Action::"Identity", Action::"Policy"], resource);"#;
+const IDENTITY: &str =
+    r#"permit (principal in Role::"hr", action in [Action::"Identity", Action::"Policy"], resource);"#;
 
 #[tokio::test]
 async fn nobody_gives_a_role_that_may_more_than_he() {
@@ -60,7 +61,10 @@ async fn nobody_gives_a_role_that_may_more_than_he() {
 #[tokio::test]
 async fn nobody_makes_a_key_that_may_more_than_he() {
     let world = World::new();
-    let billing = format!("permit (principal == ServiceAccount::\"{}|billing\", action in Action::\"Data\", resource);", world.acme);
+    let billing = format!(
+        "permit (principal == ServiceAccount::\"{}|billing\", action in Action::\"Data\", resource);",
+        world.acme
+    );
     let set = policies(&Authorizer::new().unwrap(), &world.acme, &[IDENTITY, &billing]);
     let hr = (&["hr"][..], &[][..]);
     let key = |account: &str, roles: &[&str], scopes: &[&str]| create_key(&world.acme, account, roles, scopes);

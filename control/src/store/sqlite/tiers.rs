@@ -7,8 +7,8 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{SqliteTransaction, failed, get, id, number, policy_row, signed};
 use crate::error::ControlError;
-use crate::store::tiers::{OrganisationRow, OrganisationState, SetRow, Tiers};
 use crate::store::PolicyRow;
+use crate::store::tiers::{OrganisationRow, OrganisationState, SetRow, Tiers};
 
 impl SqliteTransaction<'_> {
     /// Counts a change of a set, which nothing has found good since.

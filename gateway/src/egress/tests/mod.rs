@@ -221,7 +221,14 @@ fn wide() -> EgressCeiling {
 
 fn scope(tenant: TenantId, rules: &[EgressRule]) -> Scope {
     let secrets = vec![("API_KEY".to_owned(), Zeroizing::new("s3cret-of-the-api".to_owned()))];
-    Scope { tenant, rules: rules.to_vec(), ceiling: Arc::new(wide()), connections: 16, secrets, policies: Arc::new(|_, _, _| Ok(permitted())) }
+    Scope {
+        tenant,
+        rules: rules.to_vec(),
+        ceiling: Arc::new(wide()),
+        connections: 16,
+        secrets,
+        policies: Arc::new(|_, _, _| Ok(permitted())),
+    }
 }
 
 /// What policies say where nothing else is said.
