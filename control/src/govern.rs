@@ -1,6 +1,6 @@
 //! What binds tenants from above: organisations with their ceilings, and the boundaries of tenants.
 //!
-//! Owns the rules these must keep. Must never let a boundary rest on the platform's own tenant, which would bind nobody.
+//! Owns the rules these must keep. Must never let a boundary rest on the platform's own tenant: it would bind nobody.
 
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::{Govern, OrganisationId, PolicyTier, TenantId};

@@ -2,12 +2,12 @@
 //!
 //! Owns the swap. Must never be half new: whoever loaded it keeps a consistent picture until the call ends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use cofferdam_control::{Control, ControlError, FunctionEntry, Snapshot, TenantEntry};
-use cofferdam_model::{FunctionId, Invoke, Level};
+use cofferdam_model::{FunctionId, Invoke, Level, TenantId};
 use cofferdam_sandbox::{BoxError, Deployment, SecretsUnavailable};
 
 use crate::doors::Doors;
@@ -22,32 +22,43 @@ pub struct Picture {
     pub routes: RouteTable,
     /// Hosts at which machines show certificates.
     pub(crate) doors: Doors,
-    deployments: HashMap<FunctionId, Arc<Deployment>>,
+    deployments: Deployments,
 }
 
+/// How the functions of each active tenant are run.
+pub(crate) type Deployments = HashMap<TenantId, Arc<HashMap<FunctionId, Arc<Deployment>>>>;
+
 impl Picture {
-    fn of(control: &Arc<Control>, egress: &Arc<Egress>, before: Option<&Self>) -> Self {
+    fn of(control: &Arc<Control>, egress: &Arc<Egress>) -> Self {
         let snapshot = control.snapshot();
-        let deployments: HashMap<_, _> = snapshot
-            .tenants()
-            .filter(|tenant| tenant.active)
-            .flat_map(|tenant| tenant.functions().map(move |function| (tenant, function)))
-            .map(|(tenant, function)| {
-                let outlet = (!function.settings.egress.is_empty()).then(|| outlet(control, egress, tenant, function));
-                let (control, id) = (control.clone(), function.id.clone());
-                let deployment = Deployment {
-                    generation: function.generation,
-                    tenant: tenant.limits.clone(),
-                    recycle: function.settings.recycle.clone(),
-                    unseal: Arc::new(move || control.unseal(&id).map_err(unopened)),
-                    outlet,
-                };
-                (function.id.clone(), Arc::new(deployment))
-            })
-            .collect();
+        let active = snapshot.tenants().filter(|tenant| tenant.active);
+        let deployments = active.map(|tenant| (tenant.id.clone(), deployments(control, egress, tenant))).collect();
         let routes = RouteTable::build(&snapshot, &deployments);
-        let doors = Doors::of(&snapshot, before.map(|before| &before.doors));
+        let doors = Doors::of(&snapshot, None);
         Self { snapshot, routes, doors, deployments }
+    }
+
+    /// The picture of now, with all of this one that did not change since: a change of one tenant costs what that
+    /// tenant has, and its neighbours on the hosts it uses.
+    fn then(&self, control: &Arc<Control>, egress: &Arc<Egress>) -> Self {
+        let snapshot = control.snapshot();
+        let (mut all, mut hosts) = (HashMap::with_capacity(self.deployments.len()), HashSet::new());
+        for tenant in snapshot.tenants() {
+            let before = self.snapshot.tenant(&tenant.id);
+            let same = before.is_some_and(|before| Arc::ptr_eq(before, tenant));
+            if !same {
+                let routes = before.into_iter().chain([tenant]).flat_map(|tenant| tenant.routes());
+                hosts.extend(routes.map(|route| route.spec.host.as_str()));
+            }
+            let kept = self.deployments.get(&tenant.id).filter(|_| same).cloned();
+            if tenant.active {
+                let deployments = kept.unwrap_or_else(|| deployments(control, egress, tenant));
+                all.insert(tenant.id.clone(), deployments);
+            }
+        }
+        let routes = self.routes.then(&snapshot, &all, &hosts);
+        let doors = Doors::of(&snapshot, Some(&self.doors));
+        Self { routes, doors, deployments: all, snapshot: snapshot.clone() }
     }
 
     /// A function called by name, without a route.
@@ -68,7 +79,7 @@ impl Picture {
             secrets: function.given.clone(),
             egress: !function.settings.egress.is_empty(),
         };
-        Some(Target::direct(invoke, self.deployments.get(&function.id)?.clone()))
+        Some(Target::direct(invoke, self.deployments.get(&tenant.id)?.get(&function.id)?.clone()))
     }
 }
 
@@ -78,6 +89,27 @@ fn unopened(error: ControlError) -> BoxError {
         ControlError::Vault(cause) if cause.is_root_unavailable() => Box::new(SecretsUnavailable(error.into())),
         _ => error.into(),
     }
+}
+
+/// How the functions of a tenant are run.
+fn deployments(
+    control: &Arc<Control>,
+    egress: &Arc<Egress>,
+    tenant: &TenantEntry,
+) -> Arc<HashMap<FunctionId, Arc<Deployment>>> {
+    let each = tenant.functions().map(|function| {
+        let outlet = (!function.settings.egress.is_empty()).then(|| outlet(control, egress, tenant, function));
+        let (control, id) = (control.clone(), function.id.clone());
+        let deployment = Deployment {
+            generation: function.generation,
+            tenant: tenant.limits.clone(),
+            recycle: function.settings.recycle.clone(),
+            unseal: Arc::new(move || control.unseal(&id).map_err(unopened)),
+            outlet,
+        };
+        (function.id.clone(), Arc::new(deployment))
+    });
+    Arc::new(each.collect())
 }
 
 /// How the cells of a function get their way out.
@@ -110,7 +142,7 @@ pub struct Live {
 impl Live {
     /// Takes the first picture.
     pub fn new(control: Arc<Control>, egress: Arc<Egress>) -> Self {
-        let picture = ArcSwap::from_pointee(Picture::of(&control, &egress, None));
+        let picture = ArcSwap::from_pointee(Picture::of(&control, &egress));
         Self { control, egress, picture }
     }
 
@@ -126,6 +158,6 @@ impl Live {
 
     /// Takes a new picture after a change. A later change may already be in it, never an earlier one missing.
     pub fn refresh(&self) {
-        self.picture.rcu(|before| Picture::of(&self.control, &self.egress, Some(before)));
+        self.picture.rcu(|before| before.then(&self.control, &self.egress));
     }
 }

@@ -3,13 +3,15 @@
 //! Owns matching. Must never look at who is calling, and never normalise a path: it sees the one canonical form that
 //! the policies see too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use cofferdam_control::Snapshot;
-use cofferdam_model::{FunctionId, Invoke, Rate, RouteId};
+use cofferdam_model::{Invoke, Rate, RouteId};
 use cofferdam_sandbox::Deployment;
 use http::Method;
+
+use crate::live::Deployments;
 
 /// Where a matched request goes.
 pub struct Target {
@@ -51,53 +53,34 @@ type Paths = matchit::Router<Vec<Arc<Target>>>;
 /// Routes by host, then path, then method.
 #[derive(Default)]
 pub struct RouteTable {
-    hosts: HashMap<String, Paths>,
-    any_host: Paths,
+    hosts: HashMap<String, Arc<Paths>>,
 }
+
+/// What stands for every host that has no routes of its own, and for the paths of others that they do not take.
+const ANY_HOST: &str = "*";
 
 impl RouteTable {
     /// Builds the table from what exists. Routes whose function has no version yet lead nowhere and are left out;
     /// conflicting patterns were refused when they were declared, so a late one is logged and left out.
-    pub fn build(snapshot: &Snapshot, deployments: &HashMap<FunctionId, Arc<Deployment>>) -> Self {
-        let mut grouped: HashMap<(&str, &str), Vec<Arc<Target>>> = HashMap::new();
-        for route in snapshot.routes() {
-            let Some(function) = snapshot.function_by_id(&route.function_id) else { continue };
-            let (Some(version), Some(deployment)) = (&function.current, deployments.get(&function.id)) else {
-                continue;
-            };
-            let invoke = Invoke {
-                tenant: function.tenant.clone(),
-                function: function.id.clone(),
-                function_name: function.name.clone(),
-                version: version.id.clone(),
-                component: version.component,
-                route: Some(route.id.clone()),
-                public: route.spec.public,
-                audit: route.spec.audit,
-                limits: function.limits.clone(),
-                secrets: function.given.clone(),
-                egress: !function.settings.egress.is_empty(),
-            };
-            let body_bytes = route.spec.body_bytes.unwrap_or(u64::MAX).min(invoke.limits.request_bytes);
-            let methods = route.spec.methods.iter().filter_map(|m| m.parse().ok()).collect();
-            let limit = route.spec.limit.map(|rate| (route.id.clone(), rate));
-            let target = Target { invoke, deployment: deployment.clone(), limit, body_bytes, methods };
-            grouped.entry((&route.spec.host, &route.spec.path)).or_default().push(Arc::new(target));
+    pub(crate) fn build(snapshot: &Snapshot, deployments: &Deployments) -> Self {
+        Self { hosts: paths(snapshot, deployments, |_| true) }
+    }
+
+    /// The table of what exists now, where only these hosts can have changed since this one was built.
+    pub(crate) fn then(&self, snapshot: &Snapshot, deployments: &Deployments, changed: &HashSet<&str>) -> Self {
+        let mut hosts = self.hosts.clone();
+        hosts.retain(|host, _| !changed.contains(host.as_str()));
+        if !changed.is_empty() {
+            hosts.extend(paths(snapshot, deployments, |host| changed.contains(host)));
         }
-        let mut table = Self::default();
-        for ((host, path), targets) in grouped {
-            let paths = if host == "*" { &mut table.any_host } else { table.hosts.entry(host.to_owned()).or_default() };
-            if let Err(conflict) = paths.insert(path, targets) {
-                tracing::error!(host, path, %conflict, "route left out: its pattern conflicts with another");
-            }
-        }
-        table
+        Self { hosts }
     }
 
     /// Finds the route of a canonical request.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Found<'_> {
-        let of_host = self.hosts.get(host).and_then(|paths| paths.at(path).ok());
-        let Some(matched) = of_host.or_else(|| self.any_host.at(path).ok()) else { return Found::Nothing };
+        let on = |host: &str| self.hosts.get(host).and_then(|paths| paths.at(path).ok());
+        // Names of hosts have no star, so nobody asks for any host by name.
+        let Some(matched) = on(host).or_else(|| on(ANY_HOST)) else { return Found::Nothing };
         match matched.value.iter().find(|target| target.takes(method)) {
             Some(target) => Found::Target(target),
             None => {
@@ -106,4 +89,39 @@ impl RouteTable {
             }
         }
     }
+}
+
+/// The paths of the hosts that are wanted.
+fn paths(snapshot: &Snapshot, deployments: &Deployments, wanted: impl Fn(&str) -> bool) -> HashMap<String, Arc<Paths>> {
+    let mut grouped: HashMap<(&str, &str), Vec<Arc<Target>>> = HashMap::new();
+    for route in snapshot.routes().filter(|route| wanted(&route.spec.host)) {
+        let Some(function) = snapshot.function_by_id(&route.function_id) else { continue };
+        let deployment = deployments.get(&function.tenant).and_then(|of_tenant| of_tenant.get(&function.id));
+        let (Some(version), Some(deployment)) = (&function.current, deployment) else { continue };
+        let invoke = Invoke {
+            tenant: function.tenant.clone(),
+            function: function.id.clone(),
+            function_name: function.name.clone(),
+            version: version.id.clone(),
+            component: version.component,
+            route: Some(route.id.clone()),
+            public: route.spec.public,
+            audit: route.spec.audit,
+            limits: function.limits.clone(),
+            secrets: function.given.clone(),
+            egress: !function.settings.egress.is_empty(),
+        };
+        let body_bytes = route.spec.body_bytes.unwrap_or(u64::MAX).min(invoke.limits.request_bytes);
+        let methods = route.spec.methods.iter().filter_map(|m| m.parse().ok()).collect();
+        let limit = route.spec.limit.map(|rate| (route.id.clone(), rate));
+        let target = Target { invoke, deployment: deployment.clone(), limit, body_bytes, methods };
+        grouped.entry((&route.spec.host, &route.spec.path)).or_default().push(Arc::new(target));
+    }
+    let mut hosts: HashMap<String, Paths> = HashMap::new();
+    for ((host, path), targets) in grouped {
+        if let Err(conflict) = hosts.entry(host.to_owned()).or_default().insert(path, targets) {
+            tracing::error!(host, path, %conflict, "route left out: its pattern conflicts with another");
+        }
+    }
+    hosts.into_iter().map(|(host, paths)| (host, Arc::new(paths))).collect()
 }

@@ -122,9 +122,12 @@ async fn what_policies_keep_a_function_from_is_refused_and_its_record_names_them
     let (_, records) = world.asks("keyed", "get", "/hello").await;
     let decision = &egress(&records)[0]["decision"];
     assert_eq!((&decision["outcome"], &decision["policies"][0]), (&"allow".into(), &"10-defaults/workload".into()));
+    let forbid = |action: &str, when: &str| {
+        format!("forbid (principal, action == Action::\"{action}\", resource) when {{ {when} }};")
+    };
     for (name, text, function) in [
-        ("host", format!("forbid (principal, action == Action::\"Connect\", resource) when {{ resource.host == \"{NAME}\" }};"), "fetch"),
-        ("key", "forbid (principal, action == Action::\"UseSecret\", resource) when { resource.secret == \"OUTSIDE_KEY\" };".to_owned(), "keyed"),
+        ("host", forbid("Connect", &format!("resource.host == \"{NAME}\"")), "fetch"),
+        ("key", forbid("UseSecret", "resource.secret == \"OUTSIDE_KEY\""), "keyed"),
     ] {
         let file = world.scene.site.file("narrow.cedar", &text).unwrap().display().to_string();
         world.scene.node.run(&world.scene.site, &["policy", "put", "acme", name, &file]).unwrap();

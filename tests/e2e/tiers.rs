@@ -128,7 +128,8 @@ async fn a_call_whose_function_may_not_have_its_secret_does_not_run() {
         "acme",
         "keep",
         "tenant",
-        r#"@id("api") forbid (principal is Workload, action == Action::"UseSecret", resource) when { resource.secret == "API_SECRET" };"#,
+        r#"@id("api") forbid (principal is Workload, action == Action::"UseSecret", resource)
+           when { resource.secret == "API_SECRET" };"#,
     );
     let refused = alice.get("/acme/whoami").await.unwrap();
     assert_eq!(refused.status, StatusCode::FORBIDDEN);

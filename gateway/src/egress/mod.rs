@@ -23,6 +23,7 @@ mod upload;
 
 use std::sync::Arc;
 
+use cofferdam_authz::Errand;
 use cofferdam_model::{Clock, DecisionFacts, EgressCeiling, EgressRule, Rate, TenantId};
 use cofferdam_sandbox::Outlet;
 use zeroize::Zeroizing;
@@ -65,9 +66,10 @@ pub struct Scope {
 
 /// Decides whether a function at work may send a request to the outside, with a secret of that name added to it. Asked
 /// for each request, so that a change of policies counts at once.
-pub type MayConnect = dyn Fn(Option<&cofferdam_authz::Errand>, cofferdam_authz::Way<'_>, Option<&str>) -> Result<DecisionFacts, DecisionFacts>
-    + Send
-    + Sync;
+pub type MayConnect = dyn Fn(Option<&Errand>, cofferdam_authz::Way<'_>, Option<&str>) -> Decided + Send + Sync;
+
+/// What was decided, for or against.
+pub type Decided = Result<DecisionFacts, DecisionFacts>;
 
 impl Egress {
     /// Opens the node's way out.
