@@ -4,6 +4,7 @@ mod cells;
 mod components;
 mod guests;
 mod hostile;
+mod memory;
 mod storage;
 mod tenants;
 mod tokens;

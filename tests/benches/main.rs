@@ -1,7 +1,7 @@
 //! `make bench`: what a call costs with everything on, measured on real nodes over real TLS.
 //!
 //! Owns the order and the tables of the README and of closing notes. Ratios of one run on one machine are what counts.
-//! `make bench ONLY=cells` measures one part: `load`, `cells`, `stops`, `neighbour` or `peer`.
+//! `make bench ONLY=cells` measures one part: `load`, `cells`, `stops`, `neighbour`, `unseal` or `peer`.
 
 mod cells;
 mod load;
@@ -9,6 +9,7 @@ mod neighbour;
 mod peer;
 mod stops;
 mod times;
+mod unseal;
 
 #[tokio::main]
 async fn main() {
@@ -27,6 +28,9 @@ async fn main() {
     }
     if wanted("neighbour") {
         neighbour::run().await;
+    }
+    if wanted("unseal") {
+        unseal::run();
     }
     if wanted("peer") {
         peer::run().await;

@@ -12,6 +12,7 @@ mod logs;
 mod management;
 mod metrics;
 mod recycling;
+mod root_key;
 mod secrets;
 mod shutdown;
 mod stops;
