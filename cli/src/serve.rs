@@ -94,17 +94,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     // The log first: whatever else happens from here on can be recorded.
     let log = open_log(&layout, &config, &clock, &random)?;
     let authorizer = Arc::new(Authorizer::new().map_err(|error| failed("reading the built-in policies", &error))?);
-    let (ceiling, tenant_limits) = (config.ceilings.clone(), config.limits.tenant.clone());
-    let state = ControlConfig { ceiling, tenant_limits, ..ControlConfig::in_dir(layout.data()) };
-    let memory = Arc::new(Pages::new());
-    let kept = memory.state();
-    if let Err(reason) = &kept {
-        tracing::warn!(reason, "keys are in ordinary memory: raise the limit on locked memory (LimitMEMLOCK=)");
-    }
-    let vault = keys::vault(&config.root_key, layout.data(), memory, &clock, &random)?;
-    let control = Control::open_with(state, vault, authorizer.clone(), clock.clone(), random.clone())
-        .map_err(|error| failed("opening the state", &error))?;
-    let control = Arc::new(control);
+    let (control, kept) = open_state(&layout, &config, &authorizer, &clock, &random)?;
     let secrets = upkeep::look(&control).await;
     let keys = HttpsJwks::new(&Trust::Native).map_err(|error| failed("reading the system's roots", &error))?;
     let pepper = control.pepper().map_err(|error| failed("reading the key of API keys", &error))?;
@@ -141,7 +131,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         "isolation={} cgroups={} secrets={secrets} keys={}",
         sandbox.isolation().as_str(),
         sandbox.cgroups(),
-        if kept.is_ok() { "locked" } else { "unlocked" }
+        if kept { "locked" } else { "unlocked" }
     );
     let start = Note::Start { version: env!("CARGO_PKG_VERSION").into(), detail: detail.clone() };
     log.note(start).await.map_err(|error| failed("recording the start", &error))?;
@@ -161,6 +151,27 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     keeping.abort();
     count(&meter, STEPS_AT_STOP).await;
     Ok(())
+}
+
+/// What exists, with the vault that opens it; and whether its keys are in memory that is neither swapped nor dumped.
+fn open_state(
+    layout: &Layout,
+    config: &ServerConfig,
+    authorizer: &Arc<Authorizer>,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+) -> Result<(Arc<Control>, bool), Failure> {
+    let (ceiling, tenant_limits) = (config.ceilings.clone(), config.limits.tenant.clone());
+    let state = ControlConfig { ceiling, tenant_limits, ..ControlConfig::in_dir(layout.data()) };
+    let memory = Arc::new(Pages::new());
+    let kept = memory.state();
+    if let Err(reason) = &kept {
+        tracing::warn!(reason, "keys are in ordinary memory: raise the limit on locked memory (LimitMEMLOCK=)");
+    }
+    let vault = keys::vault(&config.root_key, layout.data(), memory, clock, random)?;
+    let control = Control::open_with(state, vault, authorizer.clone(), clock.clone(), random.clone())
+        .map_err(|error| failed("opening the state", &error))?;
+    Ok((Arc::new(control), kept.is_ok()))
 }
 
 /// Deletes components that were left behind by whatever ended the node before.

@@ -1,5 +1,5 @@
-//! What a serving node does for its keys by itself: lets go of them in time, asks after a root key that was out of reach,
-//! and goes on with a rotation that was cut off.
+//! What a serving node does for its keys by itself: lets go of them in time, asks after a root key that was out of
+//! reach, and goes on with a rotation that was cut off.
 //!
 //! Owns how often. Must never hold up a call, and never begin a rotation nobody asked for.
 

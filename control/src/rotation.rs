@@ -1,8 +1,8 @@
 //! Replacing keys while everything goes on, and destroying them.
 //!
 //! Owns the steps, each a transaction after which everything opens: what is cut off between two of them is gone on
-//! with. Values are not opened for it, only the keys they are sealed with. Must never let go of a key that something is still
-//! sealed with, and never make a tenant a key again whose keys were destroyed.
+//! with. Values are not opened for it, only the keys they are sealed with. Must never let go of a key that something is
+//! still sealed with, and never make a tenant a key again whose keys were destroyed.
 
 use std::sync::PoisonError;
 

@@ -7,8 +7,8 @@ use cofferdam_control::Snapshot;
 use cofferdam_model::id::is_name;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    Action, ClientCa, Digest, FunctionId, FunctionSettings, KeyId, KeySettings, Manage, Random, RouteSpec, SecretValue,
-    TenantId, TenantSettings,
+    Action, ClientCa, Digest, FunctionId, FunctionSettings, KeyId, KeySettings, Manage, Random, RouteSpec, TenantId,
+    TenantSettings,
 };
 use http::Method;
 use serde::Deserialize;
@@ -211,14 +211,9 @@ impl Asked {
                 Manage::PutPolicy { tenant: names.tenant()?, name: names.text(1)?.to_owned(), text }
             }
             Action::RemovePolicy => Manage::RemovePolicy { tenant: names.tenant()?, name: names.text(1)?.to_owned() },
-            Action::PutSecret => {
-                let (function, name) = (names.function()?, names.text(2)?.to_owned());
-                Manage::PutSecret { function, name, value: SecretValue::new(body.to_vec()) }
-            }
-            Action::RemoveSecret => {
-                Manage::RemoveSecret { function: names.function()?, name: names.text(2)?.to_owned() }
-            }
-            Action::RotateSecret
+            Action::PutSecret
+            | Action::RemoveSecret
+            | Action::RotateSecret
             | Action::RollbackSecret
             | Action::RotateTenantKey
             | Action::ShredTenant

@@ -5,6 +5,7 @@ mod components;
 mod guests;
 mod hostile;
 mod machines;
+mod memory;
 mod storage;
 mod tenants;
 mod tokens;

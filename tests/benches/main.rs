@@ -1,7 +1,7 @@
 //! `make bench`: what a call costs with everything on, measured on real nodes over real TLS.
 //!
 //! Owns the order and the tables of the README and of closing notes. Ratios of one run on one machine are what counts.
-//! `make bench ONLY=cells` measures one part: `load`, `cells`, `stops`, `neighbour`, `decide` or `peer`.
+//! `make bench ONLY=cells` measures one part: `load`, `cells`, `stops`, `neighbour`, `decide`, `unseal` or `peer`.
 
 mod cells;
 mod decide;
@@ -12,6 +12,7 @@ mod peer;
 mod stops;
 mod tenants;
 mod times;
+mod unseal;
 
 #[tokio::main]
 async fn main() {
@@ -36,6 +37,9 @@ async fn main() {
     }
     if wanted("decide") {
         decide::run().await;
+    }
+    if wanted("unseal") {
+        unseal::run();
     }
     if wanted("peer") {
         peer::run().await;

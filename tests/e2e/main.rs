@@ -13,6 +13,7 @@ mod machines;
 mod management;
 mod metrics;
 mod recycling;
+mod root_key;
 mod secrets;
 mod shutdown;
 mod stops;

@@ -1,6 +1,6 @@
 //! Secrets reach the one function they are for, and nobody else.
 
-use cofferdam_tests::Scene;
+use cofferdam_tests::{Scene, guests};
 
 const VALUE: &str = "s3cret-value-that-must-not-leak-91b2";
 
@@ -42,6 +42,13 @@ async fn a_secret_is_in_no_file_answer_or_command_line() {
         }
     }
     assert!(read > 5, "only {read} files were looked at");
+}
+
+#[test]
+fn published_vectors_are_what_the_description_gives() {
+    let script = guests::root().join("docs/formats/sealed-value.mjs");
+    let checked = std::process::Command::new("node").arg(script).output().expect("node, as `make fixtures` needs it");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]

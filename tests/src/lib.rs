@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod guests;
+pub mod memory;
 pub mod node;
 pub mod outside;
 pub mod pki;

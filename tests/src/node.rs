@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -20,8 +21,13 @@ pub struct Site {
 impl Site {
     /// Makes one with `cofferdam init`.
     pub fn init() -> Result<Self, Broken> {
+        Self::init_with(&[])
+    }
+
+    /// The same with further arguments.
+    pub fn init_with(arguments: &[&str]) -> Result<Self, Broken> {
         let site = Self { folder: tempfile::tempdir()? };
-        site.run(&["init"])?;
+        site.run(&[&["init"], arguments].concat())?;
         Ok(site)
     }
 
@@ -79,6 +85,7 @@ impl Site {
 /// A serving process.
 pub struct Node {
     child: Child,
+    complaints: Option<JoinHandle<String>>,
     /// Port it listens on.
     pub port: u16,
     certificate: PathBuf,
@@ -119,7 +126,7 @@ impl Node {
             return Err(format!("the node ended with {status}: {}", complaints.join().unwrap_or_default()).into());
         };
         std::thread::spawn(move || lines.for_each(drop));
-        Ok(Self { child, port, certificate: site.data().join("tls/cert.pem") })
+        Ok(Self { child, complaints: Some(complaints), port, certificate: site.data().join("tls/cert.pem") })
     }
 
     /// The node's address as commands take it.
@@ -159,6 +166,16 @@ impl Node {
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status()?;
         Ok(self.child.wait()?.success())
+    }
+}
+
+impl Node {
+    /// Asks it to stop, and gives whether it ended well and everything it said on standard error.
+    pub fn stop_and_tell(mut self) -> Result<(bool, String), Broken> {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        let ended_well = self.child.wait()?.success();
+        let said = self.complaints.take().and_then(|said| said.join().ok()).unwrap_or_default();
+        Ok((ended_well, said))
     }
 }
 

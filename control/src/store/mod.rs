@@ -279,12 +279,7 @@ pub trait Transaction: Tiers {
     fn remove_tenant_key(&mut self, tenant: &TenantId, version: u32) -> Result<bool, ControlError>;
     /// Values of a tenant that are sealed with another of its keys than this one, at most `most`. All kinds of them:
     /// what is not told here is lost when that other key goes.
-    fn sealed_otherwise(
-        &mut self,
-        tenant: &TenantId,
-        key_version: u32,
-        most: usize,
-    ) -> Result<Vec<SealedRow>, ControlError>;
+    fn sealed_otherwise(&mut self, tenant: &TenantId, key: u32, most: usize) -> Result<Vec<SealedRow>, ControlError>;
     /// Puts a sealed value in the place of the one that is there.
     fn put_sealed(&mut self, row: &SealedRow) -> Result<(), ControlError>;
     /// Gives a subject exactly these roles.

@@ -185,7 +185,10 @@ impl RootKey for LocalRoot {
     }
 
     fn end_rotation(&self, destroy: bool) -> Result<(), RootError> {
-        let Source::File(path) = &self.source else { return Ok(()) };
+        let Source::File(path) = &self.source else {
+            let what = "everything is under the new key; take the old credential out of the unit, and destroy it there";
+            return if destroy { Err(RootError::Unsupported(what.into())) } else { Ok(()) };
+        };
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         if keys.len() < 2 {
             return Ok(());
@@ -223,7 +226,8 @@ fn replace(path: &Path, retired: &Path, destroy: bool) -> std::io::Result<()> {
 fn destroy_retired(path: &Path) -> std::io::Result<()> {
     let first = beside(path, RETIRED);
     let first = first.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    for entry in fs::read_dir(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))? {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    for entry in fs::read_dir(dir.unwrap_or_else(|| Path::new(".")))? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(&first) {
             let mut file = fs::OpenOptions::new().write(true).open(entry.path())?;

@@ -31,8 +31,8 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(text: &Value) -> Vec<u8> {
-    let text = text.as_str().unwrap();
-    (0..text.len() / 2).map(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).unwrap()).collect()
+    let digits: Vec<_> = text.as_str().unwrap().chars().map(|digit| digit.to_digit(16).unwrap()).collect();
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).unwrap()).collect()
 }
 
 fn key(first: u8) -> KeyBytes {

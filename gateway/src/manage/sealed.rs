@@ -1,4 +1,4 @@
-//! Calls that replace, go back on or destroy what is sealed.
+//! Calls that set, replace, go back on or destroy what is sealed.
 //!
 //! Owns the shape of their bodies. Must never keep a value beyond the operation it is part of.
 
@@ -28,6 +28,11 @@ struct RootKey {
 
 pub(super) fn change(action: Action, names: &Names<'_>, query: Option<&str>, body: &[u8]) -> Result<Manage, Refusal> {
     Ok(match action {
+        Action::PutSecret => {
+            let (function, name) = (names.function()?, names.text(2)?.to_owned());
+            Manage::PutSecret { function, name, value: SecretValue::new(body.to_vec()) }
+        }
+        Action::RemoveSecret => Manage::RemoveSecret { function: names.function()?, name: names.text(2)?.to_owned() },
         Action::RotateSecret => {
             let (revoke_older, name) = (asked::flag(query, "revoke_older")?, names.text(2)?.to_owned());
             let value = SecretValue::new(body.to_vec());

@@ -6,7 +6,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use cofferdam_control::ControlError;
+use cofferdam_control::vault::RootError;
+use cofferdam_control::{ControlError, VaultError};
 use cofferdam_sandbox::SandboxError;
 
 use super::Refusal;
@@ -27,6 +28,7 @@ impl From<ControlError> for Refusal {
             | ControlError::Shredded { .. }
             | ControlError::KeysChanged { .. }
             | ControlError::Unfinished { .. } => Self::Conflict { message },
+            ControlError::Vault(VaultError::Root(RootError::Unsupported(what))) => Self::Invalid { message: what },
             ControlError::Vault(cause) if cause.is_root_unavailable() => {
                 tracing::error!(error = %cause, ?cause, "the root key cannot be had");
                 Self::SecretsUnavailable { retry_after: SOON }

@@ -234,7 +234,8 @@ impl RootKey for KmsRoot {
     }
 
     fn end_rotation(&self, destroy: bool) -> Result<(), RootError> {
-        let what = "keys of KMS are destroyed in KMS (`ScheduleKeyDeletion`), once nothing is wrapped with them";
+        let what = "everything is under the key of the configuration; an old one is destroyed in KMS itself \
+                    (`ScheduleKeyDeletion`)";
         if destroy { Err(RootError::Unsupported(what.into())) } else { Ok(()) }
     }
 }

@@ -12,7 +12,7 @@ mod sign;
 #[cfg(feature = "vault-transit")]
 mod transit;
 
-#[cfg(all(test, feature = "aws-kms", feature = "vault-transit"))]
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;

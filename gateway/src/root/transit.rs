@@ -179,8 +179,8 @@ impl RootKey for TransitRoot {
 
     fn end_rotation(&self, destroy: bool) -> Result<(), RootError> {
         // Which versions may still be opened with is the engine's `min_decryption_version`, set by who keeps it.
-        let what =
-            "old versions are destroyed in the vault itself: raise the key's `min_decryption_version` and trim it";
+        let what = "everything is under the new version; old ones are destroyed in the vault itself: raise the key's \
+                    `min_decryption_version` and trim it";
         if destroy { Err(RootError::Unsupported(what.into())) } else { Ok(()) }
     }
 }

@@ -41,12 +41,12 @@ impl KeyPages {
 
     /// Whether it cannot get into swap; else why it can.
     pub fn locked(&self) -> Result<(), &str> {
-        self.0.locked.as_ref().map(|()| ()).map_err(String::as_str)
+        self.0.locked.as_ref().copied().map_err(String::as_str)
     }
 
     /// Whether it is kept out of core dumps; else why not.
     pub fn hidden(&self) -> Result<(), &str> {
-        self.0.hidden.as_ref().map(|()| ()).map_err(String::as_str)
+        self.0.hidden.as_ref().copied().map_err(String::as_str)
     }
 
     /// Keeps a copy of a key; none where there is no room.

@@ -55,7 +55,9 @@ fn signature_is_good(seen: &Seen) -> Result<(), &'static str> {
         return Err("UnrecognizedClientException");
     }
     // A real one allows five minutes; here the clock stands still.
-    if (at, &at[..8], region, service, end) != ("20261120T103800Z", day, "eu-central-1", "kms", "aws4_request") {
+    if (at, at.get(..8).unwrap_or_default(), region, service, end)
+        != ("20261120T103800Z", day, "eu-central-1", "kms", "aws4_request")
+    {
         return Err("InvalidSignatureException");
     }
     let signed: Vec<&str> = parts["SignedHeaders"].split(';').collect();

@@ -1,6 +1,7 @@
 //! Root keys elsewhere, tried against servers of their protocols: real HTTPS, started by the test.
 //!
 //! Must never be more lenient than the real ones: a request these would refuse is refused here too.
+#![cfg(all(feature = "aws-kms", feature = "vault-transit"))]
 
 mod kms;
 mod transit;
