@@ -160,16 +160,40 @@ fn context<A: Operation>(
     // Cedar reads milliseconds, the log writes microseconds.
     let at = circumstances.at.to_string();
     let now = format!("{}Z", at.get(..23).ok_or(Unaskable("time"))?);
-    Context::from_pairs([
-        ("source".to_owned(), RestrictedExpression::new_ip(circumstances.source.to_string())),
-        ("tls".to_owned(), text(circumstances.tls.as_str())),
-        ("method".to_owned(), text(&circumstances.method)),
-        ("host".to_owned(), text(&circumstances.host)),
-        ("path".to_owned(), text(&circumstances.path)),
-        ("public".to_owned(), RestrictedExpression::new_bool(operation.public())),
-        ("credential".to_owned(), text(principal.credential().as_str())),
-        ("now".to_owned(), RestrictedExpression::new_datetime(now)),
-        ("request".to_owned(), text(circumstances.request.as_str())),
-    ])
+    let session = session(principal, circumstances);
+    Context::from_pairs(
+        [
+            ("source".to_owned(), RestrictedExpression::new_ip(circumstances.source.to_string())),
+            ("tls".to_owned(), text(circumstances.tls.as_str())),
+            ("method".to_owned(), text(&circumstances.method)),
+            ("host".to_owned(), text(&circumstances.host)),
+            ("path".to_owned(), text(&circumstances.path)),
+            ("public".to_owned(), RestrictedExpression::new_bool(operation.public())),
+            ("credential".to_owned(), text(principal.credential().as_str())),
+            ("now".to_owned(), RestrictedExpression::new_datetime(now)),
+            ("request".to_owned(), text(circumstances.request.as_str())),
+        ]
+        .into_iter()
+        .chain(session),
+    )
     .map_err(|_| Unaskable("context"))
+}
+
+/// What a caller's token says of its session. What it does not say is not there, but for `mfa`: not said is no.
+fn session(
+    principal: &Principal,
+    circumstances: &Circumstances,
+) -> impl Iterator<Item = (String, RestrictedExpression)> {
+    let text = |text: &String| RestrictedExpression::new_string(text.clone());
+    let session = principal.session();
+    let mfa = ("mfa".to_owned(), RestrictedExpression::new_bool(session.is_some_and(|session| session.mfa)));
+    let scopes = session.and_then(|session| session.scopes.as_ref());
+    let scopes = scopes.map(|scopes| ("scopes".to_owned(), RestrictedExpression::new_set(scopes.iter().map(text))));
+    let age = session.and_then(|session| session.authenticated).map(|at| {
+        let age = i64::try_from(circumstances.at.seconds().saturating_sub(at)).unwrap_or(i64::MAX);
+        ("auth_age".to_owned(), RestrictedExpression::new_long(age))
+    });
+    let actor = session.and_then(|session| session.actor.as_ref()).map(|actor| ("actor".to_owned(), text(actor)));
+    let client = session.and_then(|session| session.client.as_ref()).map(|client| ("client".to_owned(), text(client)));
+    std::iter::once(mfa).chain(scopes).chain(age).chain(actor).chain(client)
 }

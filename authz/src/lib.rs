@@ -15,10 +15,10 @@ mod tests;
 
 pub use decide::{Authorizer, Denied, Outcome, Permit, Tier};
 pub use error::{FetchError, IdentityError, IssuerError, PolicyError, Refusal};
-pub use identity::api_key;
 pub use identity::{
-    Algorithm, ApiKeyRecord, Credential, Directory, Identities, IssuerConfig, JWKS_BYTES, JwksSource, Pepper,
-    Principal, SecretText,
+    Algorithm, ApiKeyRecord, Credential, Directory, Gauges, Identities, IssuerConfig, JWKS_BYTES, JwksSource, Login,
+    Pepper, Principal, Renewal, RevokedBy, SecretText, Shown, UserRecord,
 };
+pub use identity::{api_key, passphrase};
 
 pub use policy::{POLICIES_BYTES_MAX, POLICIES_MAX, POLICY_BYTES_MAX, TenantPolicies};

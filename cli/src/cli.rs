@@ -70,12 +70,20 @@ enum Command {
     Secret(commands::secret::SecretArgs),
     /// Make, list and revoke API keys
     Key(commands::key::KeyArgs),
+    /// Revoke tokens, keys, people and tenants at once; list and undo
+    Revoke(commands::revoke::RevokeArgs),
     /// Make, list and show tenants
     Tenant(commands::access::TenantArgs),
     /// Give and take roles
     Member(commands::access::MemberArgs),
     /// Write and remove policies
     Policy(commands::access::PolicyArgs),
+    /// Add, change, list and remove users of the node's own issuer
+    User(commands::user::UserArgs),
+    /// Have the node's own issuer sign with a new key
+    Issuer(commands::user::IssuerArgs),
+    /// Get a token of the node's own issuer, for a passphrase or for a token that says more
+    Login(commands::user::LoginArgs),
     /// Make a token of the development issuer
     Token(commands::token::TokenArgs),
     /// Read and check the log
@@ -143,9 +151,13 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Cells(args) => commands::cells::cells(args, &context),
         Command::Secret(args) => commands::secret::run(args, &context),
         Command::Key(args) => commands::key::run(args, &context),
+        Command::Revoke(args) => commands::revoke::run(args, &context, &clock),
         Command::Tenant(args) => commands::access::tenant(args, &context),
         Command::Member(args) => commands::access::member(args, &context),
         Command::Policy(args) => commands::access::policy(args, &context),
+        Command::User(args) => commands::user::user(args, &context),
+        Command::Issuer(args) => commands::user::issuer(args, &context),
+        Command::Login(args) => commands::user::login(args, &context),
         Command::Token(args) => commands::token::run(args, &context, &clock, &random),
         Command::Audit(args) => commands::audit::run(args, &context),
         Command::Metrics(args) => commands::cells::metrics(args, &context),

@@ -10,6 +10,7 @@ mod failure;
 mod layout;
 mod manifest;
 mod output;
+mod passphrase;
 mod remote;
 mod serve;
 

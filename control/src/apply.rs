@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 
 use cofferdam_audit::Recorded;
 use cofferdam_authz::Permit;
+use cofferdam_authz::passphrase::{COST, Cost};
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{FunctionLimits, Manage, Operation, Random, TenantId, TenantLimits, UnixNanos};
@@ -15,10 +16,13 @@ use serde_json::{Value, json};
 use crate::Control;
 use crate::deployment::list_secrets;
 use crate::error::ControlError;
+use crate::own_issuer::OwnIssuer;
+use crate::revocation::describe as describe_revocation;
 use crate::snapshot::{FunctionEntry, Snapshot, TenantEntry, compile};
 use crate::store::{self, TenantRow, TenantState, Transaction};
 use crate::tenant::{Done, describe_key};
 use crate::usage;
+use crate::user::describe as describe_user;
 use crate::vault::Vault;
 
 /// What a change needs besides the store.
@@ -29,6 +33,10 @@ pub(crate) struct Means<'a> {
     pub(crate) now: UnixNanos,
     pub(crate) ceiling: &'a FunctionLimits,
     pub(crate) limits: &'a TenantLimits,
+    /// What the node's own issuer is called, if it has one.
+    pub(crate) issuer: Option<&'a str>,
+    /// What hashing a passphrase costs.
+    pub(crate) passphrases: Cost,
 }
 
 /// A change under way.
@@ -50,8 +58,12 @@ impl Control {
             | Manage::ReadTenant { .. }
             | Manage::ListSecrets { .. }
             | Manage::ListKeys { .. }
+            | Manage::ListRevocations { .. }
+            | Manage::ListUsers { .. }
             | Manage::ReadLogs { .. } => read(&self.snapshot(), operation),
             Manage::ReadUsage { tenant, range } => usage::read(self, tenant, range),
+            Manage::IssueToken { grant, .. } => self.issue(permit.principal(), grant),
+            Manage::RotateIssuerKey { forget } => self.rotate_issuer_key(*forget),
             _ => self.change(operation, by_operator),
         }
     }
@@ -83,6 +95,8 @@ impl Control {
             now: self.clock.now(),
             ceiling: &self.ceiling,
             limits: &self.tenant_limits,
+            issuer: self.issuer.as_ref().map(OwnIssuer::name),
+            passphrases: self.issuer.as_ref().map_or(COST, OwnIssuer::cost),
         }
     }
 }
@@ -93,8 +107,12 @@ impl Change<'_> {
         let answer = match operation {
             Manage::CreateTenant { name } => return self.create_tenant(name),
             Manage::PutTenantSettings { tenant, settings } => return self.put_tenant_settings(tenant, settings),
-            Manage::PutMember { tenant, subject, roles } => self.put_member(tenant, subject, roles),
-            Manage::RemoveMember { tenant, subject } => self.remove_member(tenant, subject),
+            Manage::SuspendTenant { tenant, .. } => return self.set_active(tenant, false),
+            Manage::ResumeTenant { tenant } => return self.set_active(tenant, true),
+            Manage::PutMember { tenant, issuer, subject, roles } => {
+                self.put_member(tenant, issuer.as_deref(), subject, roles)
+            }
+            Manage::RemoveMember { tenant, issuer, subject } => self.remove_member(tenant, issuer.as_deref(), subject),
             Manage::PutFunction { function, settings } => self.put_function(function, settings),
             Manage::PublishVersion { function, component, component_bytes } => {
                 self.publish(function, *component, *component_bytes)
@@ -110,11 +128,21 @@ impl Change<'_> {
                 self.create_key(tenant, account, roles, *ttl_seconds)
             }
             Manage::RevokeKey { key } => self.revoke_key(key),
+            Manage::Revoke { tenant, target, reason, expires } => self.revoke(tenant, target, reason, *expires),
+            Manage::Reinstate { revocation } => self.reinstate(revocation),
+            Manage::PutUser { tenant, name, roles, passphrase } => {
+                self.put_user(tenant, name, roles, passphrase.as_ref())
+            }
+            Manage::RemoveUser { tenant, name } => self.remove_user(tenant, name),
             Manage::ListTenants
             | Manage::ReadTenant { .. }
             | Manage::ReadUsage { .. }
             | Manage::ListSecrets { .. }
             | Manage::ListKeys { .. }
+            | Manage::ListRevocations { .. }
+            | Manage::ListUsers { .. }
+            | Manage::IssueToken { .. }
+            | Manage::RotateIssuerKey { .. }
             | Manage::ReadLogs { .. }
             | Manage::ListCells { .. }
             | Manage::RecycleCells { .. }
@@ -154,6 +182,15 @@ fn read(snapshot: &Snapshot, operation: &Manage) -> Done {
             let keys: Vec<_> = tenant(id)?.api_keys().map(describe_key).collect();
             Ok(json!({ "tenant": id, "keys": keys }))
         }
+        Manage::ListUsers { tenant: id } => {
+            let users: Vec<_> = tenant(id)?.users().map(describe_user).collect();
+            Ok(json!({ "tenant": id, "users": users }))
+        }
+        Manage::ListRevocations { tenant: id } => {
+            let entry = tenant(id)?;
+            let revoked: Vec<_> = entry.revocations().map(describe_revocation).collect();
+            Ok(json!({ "tenant": id, "active": entry.active, "revocations": revoked }))
+        }
         _ => Err(ControlError::NotAChange { action: operation.action().as_str() }),
     }
 }
@@ -172,7 +209,9 @@ fn summary(tenant: &TenantEntry) -> Value {
 
 fn describe(tenant: &TenantEntry) -> Value {
     let routes = tenant.routes().map(|route| json!({ "id": route.id, "app": &*route.app, "spec": route.spec }));
-    let members = tenant.members().map(|(subject, roles)| json!({ "subject": subject, "roles": roles }));
+    let members = tenant
+        .members()
+        .map(|(issuer, subject, roles)| json!({ "issuer": issuer, "subject": subject, "roles": roles }));
     let policies = tenant.policy_sources().map(|(name, text)| json!({ "name": name, "text": text }));
     json!({
         "id": tenant.id,

@@ -10,11 +10,14 @@ mod error;
 mod function;
 pub mod issuer;
 mod keyfile;
+pub mod own_issuer;
+mod revocation;
 mod route;
 mod snapshot;
 pub mod store;
 mod tenant;
 mod usage;
+mod user;
 pub mod vault;
 
 #[cfg(test)]
@@ -26,13 +29,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cofferdam_authz::{Authorizer, Pepper, SecretText, api_key};
+use cofferdam_authz::{Authorizer, Pepper, SecretText, api_key, passphrase};
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::{
-    Clock, Digest, EgressRule, Env, FunctionId, FunctionLimits, KeyId, Random, TenantId, TenantLimits,
+    Clock, Digest, EgressRule, Env, FunctionId, FunctionLimits, KeyId, Random, TenantId, TenantLimits, UnixNanos,
 };
 
 use crate::apply::{Change, Means};
+use crate::own_issuer::OwnIssuer;
 use crate::snapshot::compile;
 use crate::store::{ApiKeyRow, SqliteStore, Store, Transaction};
 use crate::vault::Vault;
@@ -41,6 +45,7 @@ pub use deployment::check_settings_alone as check_settings;
 pub use egress::Egress;
 pub use error::{ControlError, VaultError};
 pub use keyfile::{create as create_private, fresh as fresh_key, load as load_key, private_dir};
+pub use own_issuer::{Narrowing, OwnIssuerConfig};
 pub use route::{check_spec as check_route, conflict as routes_conflict};
 pub use snapshot::{FunctionEntry, RouteEntry, Snapshot, TenantEntry, VersionEntry};
 pub use tenant::{OPERATOR, PLATFORM_NAME};
@@ -62,6 +67,8 @@ pub struct ControlConfig {
     pub ceiling: FunctionLimits,
     /// What the functions of one tenant may use together.
     pub tenant_limits: TenantLimits,
+    /// The node's own issuer, where it has one.
+    pub issuer: Option<OwnIssuerConfig>,
 }
 
 impl ControlConfig {
@@ -73,6 +80,7 @@ impl ControlConfig {
             pepper: dir.join("pepper.key"),
             ceiling: FunctionLimits::ceiling(),
             tenant_limits: TenantLimits::default(),
+            issuer: None,
         }
     }
 
@@ -98,6 +106,7 @@ pub struct Control {
     pepper_file: PathBuf,
     ceiling: FunctionLimits,
     tenant_limits: Arc<TenantLimits>,
+    issuer: Option<OwnIssuer>,
     authorizer: Arc<Authorizer>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -131,7 +140,8 @@ impl Control {
         };
         store::run(&mut store, |tx| {
             let (ceiling, limits) = (&config.ceiling, &config.tenant_limits);
-            let means = Means { vault: &vault, pepper: &pepper, random, now, ceiling, limits };
+            let (issuer, passphrases) = (None, passphrase::COST);
+            let means = Means { vault: &vault, pepper: &pepper, random, now, ceiling, limits, issuer, passphrases };
             Change { tx, means, by_operator: true }.insert_tenant(platform_tenant(), PLATFORM_NAME)?;
             tx.insert_api_key(&key)?;
             tx.next_generation()
@@ -150,7 +160,14 @@ impl Control {
         let pepper = load_pepper(&config.pepper)?;
         let mut store = SqliteStore::open(&config.state())?;
         let tenant_limits = Arc::new(config.tenant_limits);
-        let snapshot = load(&mut store, &authorizer, &config.ceiling, &tenant_limits)?;
+        let snapshot = load(&mut store, &authorizer, &config.ceiling, &tenant_limits, clock.now())?;
+        let issuer = match &config.issuer {
+            Some(own) => {
+                Some(store::run(&mut store, |tx| OwnIssuer::open(own, &config.dir, tx, (&*random, clock.now())))?)
+            }
+            None => None,
+        };
+        let snapshot = snapshot.of_issuer(issuer.as_ref().map(|issuer| issuer.name().into()));
         Ok(Self {
             store: Mutex::new(Box::new(store)),
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -159,6 +176,7 @@ impl Control {
             pepper_file: config.pepper,
             ceiling: config.ceiling,
             tenant_limits,
+            issuer,
             authorizer,
             clock,
             random,
@@ -239,8 +257,10 @@ fn load(
     authorizer: &Authorizer,
     ceiling: &FunctionLimits,
     limits: &Arc<TenantLimits>,
+    now: UnixNanos,
 ) -> Result<Snapshot, ControlError> {
     store::run(store, |tx| {
+        tx.forget_revocations(now)?;
         let mut snapshot = Snapshot::default();
         for row in tx.tenants()? {
             let Some(mut state) = tx.tenant(&row.id)? else { continue };

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use cofferdam_authz::IssuerConfig;
+use cofferdam_control::OwnIssuerConfig;
 use cofferdam_model::{FunctionLimits, Isolation, Limits};
 use serde::Deserialize;
 
@@ -53,6 +54,12 @@ pub struct ServerConfig {
     /// Issuers whose tokens are believed.
     #[serde(default)]
     pub issuers: Vec<IssuerConfig>,
+    /// PEM file of the authorities that issuers' servers are trusted by, instead of the system's.
+    #[serde(default)]
+    pub issuers_ca: Option<PathBuf>,
+    /// The node's own issuer, for people with passphrases; none when absent.
+    #[serde(default)]
+    pub users: Option<OwnIssuerConfig>,
 }
 
 /// Where to listen.
@@ -151,7 +158,7 @@ impl ServerConfig {
     fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let tls = self.tls.iter_mut().flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
         let issuers = self.issuers.iter_mut().flat_map(|issuer| [&mut issuer.jwks_file, &mut issuer.hs256_secret_file]);
-        std::iter::once(&mut self.data).chain(tls).chain(issuers.flatten())
+        std::iter::once(&mut self.data).chain(&mut self.issuers_ca).chain(tls).chain(issuers.flatten())
     }
 
     /// What serde cannot say: values that would stop the node from working, or from meaning what they say.
@@ -181,6 +188,10 @@ impl ServerConfig {
         }
         if let Err(error) = self.egress.check() {
             return Err(in_egress(text, path, &error));
+        }
+        if let Some(Err((key, problem))) = self.users.as_ref().map(OwnIssuerConfig::check) {
+            let span = span_of(text, &["users", key]);
+            return Err(at(path, text, span, format!("`users.{key}` {problem}"), "correct it"));
         }
         for (name, value, least) in self.least() {
             if value < least {

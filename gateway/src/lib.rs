@@ -31,6 +31,7 @@ pub mod routes;
 mod sniff;
 mod stream;
 pub mod tls;
+mod token;
 mod turn;
 
 pub use error::GatewayError;

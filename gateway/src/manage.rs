@@ -7,8 +7,8 @@ use cofferdam_control::Snapshot;
 use cofferdam_model::id::is_name;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    Action, Digest, FunctionId, FunctionSettings, KeyId, Manage, Random, RouteSpec, SecretValue, TenantId,
-    TenantSettings,
+    Action, Digest, FunctionId, FunctionSettings, KeyId, Manage, Random, RevocationId, RevocationTarget, RouteSpec,
+    SecretValue, TenantId, TenantSettings,
 };
 use http::Method;
 use serde::Deserialize;
@@ -32,6 +32,8 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("GET", "tenants", Action::ListTenants),
     ("GET", "tenants/*", Action::ReadTenant),
     ("PUT", "tenants/*/settings", Action::PutTenantSettings),
+    ("PUT", "tenants/*/suspension", Action::SuspendTenant),
+    ("DELETE", "tenants/*/suspension", Action::ResumeTenant),
     ("GET", "tenants/*/usage", Action::ReadUsage),
     ("PUT", "tenants/*/members/*", Action::PutMember),
     ("DELETE", "tenants/*/members/*", Action::RemoveMember),
@@ -49,6 +51,13 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("POST", "tenants/*/keys", Action::CreateKey),
     ("GET", "tenants/*/keys", Action::ListKeys),
     ("DELETE", "keys/*", Action::RevokeKey),
+    ("POST", "tenants/*/revocations", Action::Revoke),
+    ("GET", "tenants/*/revocations", Action::ListRevocations),
+    ("DELETE", "revocations/*", Action::Reinstate),
+    ("PUT", "tenants/*/users/*", Action::PutUser),
+    ("DELETE", "tenants/*/users/*", Action::RemoveUser),
+    ("GET", "tenants/*/users", Action::ListUsers),
+    ("POST", "issuer/rotate", Action::RotateIssuerKey),
     ("GET", "tenants/*/cells", Action::ListCells),
     ("DELETE", "tenants/*/cells", Action::RecycleCells),
     ("GET", "tenants/*/functions/*/cells", Action::ListCells),
@@ -109,6 +118,40 @@ struct NewTenant {
 #[serde(deny_unknown_fields)]
 struct Roles {
     roles: Vec<String>,
+    #[serde(default)]
+    issuer: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Why {
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewUser {
+    roles: Vec<String>,
+    #[serde(default)]
+    passphrase: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rotation {
+    #[serde(default)]
+    forget: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewRevocation {
+    target: RevocationTarget,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    expires: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -158,11 +201,12 @@ impl Asked {
                 Manage::PutTenantSettings { tenant: names.tenant()?, settings }
             }
             Action::PutMember => {
-                let roles = json::<Roles>(body)?.roles;
-                Manage::PutMember { tenant: names.tenant()?, subject: names.text(1)?.to_owned(), roles }
+                let Roles { roles, issuer } = json(body)?;
+                Manage::PutMember { tenant: names.tenant()?, issuer, subject: names.text(1)?.to_owned(), roles }
             }
             Action::RemoveMember => {
-                Manage::RemoveMember { tenant: names.tenant()?, subject: names.text(1)?.to_owned() }
+                let issuer = asked::issuer(query)?;
+                Manage::RemoveMember { tenant: names.tenant()?, issuer, subject: names.text(1)?.to_owned() }
             }
             Action::PutFunction => {
                 let settings = json::<FunctionSettings>(body)?;
@@ -202,6 +246,16 @@ impl Asked {
             Action::RevokeKey => {
                 Manage::RevokeKey { key: KeyId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)? }
             }
+            Action::PutUser => {
+                let NewUser { roles, passphrase } = json(body)?;
+                let passphrase = passphrase.map(|text| SecretValue::new(text.into_bytes()));
+                Manage::PutUser { tenant: names.tenant()?, name: names.text(1)?.to_owned(), roles, passphrase }
+            }
+            Action::RemoveUser => Manage::RemoveUser { tenant: names.tenant()?, name: names.text(1)?.to_owned() },
+            Action::RotateIssuerKey => Manage::RotateIssuerKey { forget: json::<Rotation>(body)?.forget },
+            Action::SuspendTenant | Action::ResumeTenant | Action::Revoke | Action::Reinstate => {
+                revoking(self.action, &names, body)?
+            }
             Action::ListCells => Manage::ListCells { tenant: names.tenant()?, function: names.function_if_named()? },
             Action::RecycleCells => {
                 Manage::RecycleCells { tenant: names.tenant()?, function: names.function_if_named()? }
@@ -209,6 +263,26 @@ impl Asked {
             action => reading(action, &names, query)?,
         })
     }
+}
+
+/// The kill switch and its undoing.
+fn revoking(action: Action, names: &Names<'_>, body: &[u8]) -> Result<Manage, Refusal> {
+    Ok(match action {
+        Action::SuspendTenant => {
+            let reason = json::<Why>(body)?.reason;
+            Manage::SuspendTenant { tenant: names.tenant()?, reason }
+        }
+        Action::ResumeTenant => Manage::ResumeTenant { tenant: names.tenant()? },
+        Action::Revoke => {
+            let NewRevocation { target, reason, expires } = json(body)?;
+            Manage::Revoke { tenant: names.tenant()?, target, reason, expires }
+        }
+        Action::Reinstate => {
+            let revocation = RevocationId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)?;
+            Manage::Reinstate { revocation }
+        }
+        _ => return Err(Refusal::NotFound),
+    })
 }
 
 /// Those that take a query and no body, or neither.
@@ -226,6 +300,8 @@ fn reading(action: Action, names: &Names<'_>, query: Option<&str>) -> Result<Man
         }
         Action::ListSecrets => Manage::ListSecrets { function: names.function()? },
         Action::ListKeys => Manage::ListKeys { tenant: names.tenant()? },
+        Action::ListUsers => Manage::ListUsers { tenant: names.tenant()? },
+        Action::ListRevocations => Manage::ListRevocations { tenant: names.tenant()? },
         Action::ReadMetrics => Manage::ReadMetrics,
         // No path leads to any other: a function is called through its own, and changes are told apart before.
         _ => return Err(Refusal::NotFound),

@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use cofferdam_audit::Recorded;
-use cofferdam_authz::{Credential, IdentityError, Permit, Principal};
+use cofferdam_authz::{Credential, IdentityError, Permit, Principal, Refusal as Reason};
 use cofferdam_model::{CallFacts, Circumstances, Ending, Operation, PrincipalKind, Subject};
 use http::{HeaderValue, Response, StatusCode, Version, header};
 
@@ -20,7 +21,7 @@ use crate::refusal::Refusal;
 use crate::respond::{OutBody, Ran, Reply, respond};
 use crate::routes::Target;
 use crate::turn::{Turn, turn};
-use crate::{change, perform};
+use crate::{change, perform, token};
 
 /// The call could not be recorded, so there is no answer: the connection is reset.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,8 @@ pub(crate) struct Stopped {
     facts: CallFacts,
     refusal: Refusal,
     standing: Standing,
+    /// Whether it is recorded by itself although nobody is known: bounded elsewhere, and worth knowing one by one.
+    alone: bool,
 }
 
 /// Answers one request.
@@ -74,6 +77,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
     let picture = node.live.load();
     let turn = match turn(&picture, &call) {
         Ok(turn @ (Turn::Health | Turn::Ready)) => return Ok(perform::health(node, &turn, &at).await),
+        Ok(Turn::Published(document)) => return Ok(perform::published(node, document, &at).await),
         // Below `/-/` only those who are known learn what there is not.
         Err(refusal) if !is_reserved(&at.path) => return Err(Stopped::at(&at, refusal)),
         turned => turned,
@@ -84,7 +88,12 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
     let hold = node.drain.hold();
 
     // Authenticate. Nothing shown is nobody; something bad is never nobody.
-    let caller = identify(node, &picture, &mut call).await.map_err(|refusal| Stopped::at(&at, refusal))?;
+    let shown = shown(&mut call);
+    if let Ok(Turn::Token) = &turn {
+        return log_in(node, &picture, call, shown.is_empty(), standing).await;
+    }
+    let credential = credential(&shown, node.limits.credential_bytes).map_err(|refusal| Stopped::at(&at, refusal))?;
+    let caller = identify(node, &picture, &at, credential, &mut standing).await?;
     let anonymous = caller.kind() == PrincipalKind::Anonymous;
     if anonymous && is_reserved(&at.path) {
         return Err(Stopped::at(&at, Refusal::Unauthenticated));
@@ -101,7 +110,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
             let facts = permit.facts();
             // What all callers of a tenant share is charged for those alone who may call.
             if let Err(refusal) = limit_target(node, &target, &mut standing) {
-                return Err(Box::new(Stopped { facts, refusal, standing }));
+                return Err(Box::new(Stopped { facts, refusal, standing, alone: false }));
             }
             let Ok(entry) = node.log.enter(permit) else {
                 return Err(Stopped::unrecordable(facts));
@@ -127,27 +136,93 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
             };
             Ok(change::manage(node, entry, body, standing).await)
         }
-        Turn::Health | Turn::Ready => Err(Stopped::at(&at, Refusal::NotFound)),
+        Turn::Health | Turn::Ready | Turn::Published(_) | Turn::Token => Err(Stopped::at(&at, Refusal::NotFound)),
     }
 }
 
-/// Takes the credential out of the call, so that no function ever sees it, and finds out whose it is.
-async fn identify(node: &Node, picture: &Picture, call: &mut Received) -> Result<Principal, Refusal> {
-    let shown: Vec<HeaderValue> = match call.headers.entry(header::AUTHORIZATION) {
+/// The same way for whoever asks for a token: what is shown is in the body, so that is read first.
+async fn log_in(
+    node: &Arc<Node>,
+    picture: &Picture,
+    call: Received,
+    bare: bool,
+    mut standing: Standing,
+) -> Result<Result<Recorded<Reply>, Unrecorded>, Box<Stopped>> {
+    let at = call.circumstances;
+    if node.live.control().own_issuer().is_none() {
+        return Err(Stopped::at(&at, Refusal::NotFound));
+    }
+    if !bare {
+        let message = "what is shown for a token goes into the body, and nothing into `authorization`".to_owned();
+        return Err(Stopped::at(&at, Refusal::Invalid { message }));
+    }
+    let asked = token::read(node, call.body).await.map_err(|refusal| Stopped::at(&at, refusal))?;
+    let caller = match identify(node, picture, &at, asked.credential(at.source), &mut standing).await {
+        Ok(caller) => caller,
+        Err(mut stopped) => {
+            // How many there are is bounded by how often passphrases are checked at all.
+            stopped.alone |= stopped.refusal == Refusal::LoginFailed;
+            stopped.facts.detail.get_or_insert_with(|| asked.detail(node));
+            return Err(stopped);
+        }
+    };
+    if let Err(refusal) = limit_caller(node, &caller, &mut standing) {
+        return Err(Stopped::known(&at, &caller, &standing, refusal));
+    }
+    let operation =
+        asked.operation(node, &caller).map_err(|refusal| Stopped::known(&at, &caller, &standing, refusal))?;
+    let permit = permit(node, picture, caller, operation, at, &standing)?;
+    let facts = permit.facts();
+    let Ok(entry) = node.log.enter(permit) else {
+        return Err(Stopped::unrecordable(facts));
+    };
+    Ok(change::manage(node, entry, Bytes::new(), standing).await)
+}
+
+/// Takes the credential out of the call, so that no function ever sees it.
+fn shown(call: &mut Received) -> Vec<HeaderValue> {
+    match call.headers.entry(header::AUTHORIZATION) {
         header::Entry::Occupied(fields) => fields.remove_entry_mult().1.collect(),
         header::Entry::Vacant(_) => Vec::new(),
+    }
+}
+
+/// Finds out whose a credential is. Of a genuine one that was revoked it is known whose it was: that is recorded, as
+/// often as its holder may call at all.
+async fn identify(
+    node: &Node,
+    picture: &Picture,
+    at: &Circumstances,
+    credential: Credential<'_>,
+    standing: &mut Standing,
+) -> Result<Principal, Box<Stopped>> {
+    let error = match node.identities.identify(credential, &*picture.snapshot).await {
+        Ok(principal) => return Ok(principal),
+        Err(error) => error,
     };
-    let credential = credential(&shown, node.limits.credential_bytes)?;
-    node.identities.identify(credential, &*picture.snapshot).await.map_err(|error| match error {
+    match error {
+        IdentityError::Refused(Reason::Passphrase) => Err(Stopped::at(at, Refusal::LoginFailed)),
         IdentityError::Refused(reason) => {
-            tracing::debug!(request = %call.circumstances.request, reason = reason.as_str(), "credential refused");
-            Refusal::Unauthenticated
+            tracing::debug!(request = %at.request, reason = reason.as_str(), "credential refused");
+            Err(Stopped::at(at, Refusal::Unauthenticated))
+        }
+        IdentityError::Revoked { who, key, by } => {
+            if let Err(refusal) = standing.take(node.limiter.principal(&key)) {
+                return Err(Stopped::limited(at, standing, refusal));
+            }
+            let detail = Some(format!("revoked={}", by.as_str()));
+            let facts = CallFacts { tenant: who.tenant.clone(), principal: Some(*who), detail, ..CallFacts::of(at) };
+            let (refusal, standing) = (Refusal::CredentialRevoked, standing.clone());
+            Err(Box::new(Stopped { facts, refusal, standing, alone: true }))
+        }
+        IdentityError::Throttled { retry_after } => {
+            Err(Stopped::limited(at, standing, Refusal::RateLimited { retry_after }))
         }
         IdentityError::Unavailable { issuer, cause } => {
-            tracing::warn!(request = %call.circumstances.request, issuer, ?cause, "keys cannot be had");
-            Refusal::KeysUnavailable
+            tracing::warn!(request = %at.request, issuer, ?cause, "keys cannot be had");
+            Err(Stopped::at(at, Refusal::KeysUnavailable))
         }
-    })
+    }
 }
 
 fn credential(shown: &[HeaderValue], most: usize) -> Result<Credential<'_>, Refusal> {
@@ -201,14 +276,14 @@ fn permit<A: Operation>(
         };
         // What is not admitted to exist must look like what does not: no fields that only a real one would bring.
         let standing = if refusal == Refusal::NotFound { Standing::default() } else { standing.clone() };
-        Box::new(Stopped { facts: denied.facts(), refusal, standing })
+        Box::new(Stopped { facts: denied.facts(), refusal, standing, alone: false })
     })
 }
 
 /// Records a stopped call: in full where the caller is known, counted where it could be anyone.
 async fn refuse(node: &Node, stopped: Stopped) -> Result<Recorded<Reply>, Unrecorded> {
-    let Stopped { facts, refusal, standing } = stopped;
-    let known = facts.principal.as_ref().is_some_and(|principal| principal.kind != PrincipalKind::Anonymous);
+    let Stopped { facts, refusal, standing, alone } = stopped;
+    let known = alone || facts.principal.as_ref().is_some_and(|principal| principal.kind != PrincipalKind::Anonymous);
     let reply = Reply::refused(&refusal, &facts.request, &standing, Ran::default());
     let recorded = if known { node.log.refuse(facts, reply).await } else { node.log.tally(&facts, reply) };
     recorded.map_err(|error| {
@@ -219,19 +294,20 @@ async fn refuse(node: &Node, stopped: Stopped) -> Result<Recorded<Reply>, Unreco
 
 impl Stopped {
     fn at(at: &Circumstances, refusal: Refusal) -> Box<Self> {
-        Box::new(Self { facts: CallFacts::of(at), refusal, standing: Standing::default() })
+        Box::new(Self { facts: CallFacts::of(at), refusal, standing: Standing::default(), alone: false })
     }
 
     fn limited(at: &Circumstances, standing: &Standing, refusal: Refusal) -> Box<Self> {
-        Box::new(Self { facts: CallFacts::of(at), refusal, standing: standing.clone() })
+        Box::new(Self { facts: CallFacts::of(at), refusal, standing: standing.clone(), alone: false })
     }
 
     fn known(at: &Circumstances, caller: &Principal, standing: &Standing, refusal: Refusal) -> Box<Self> {
         let facts = CallFacts { principal: Some(caller.facts()), ..CallFacts::of(at) };
-        Box::new(Self { facts, refusal, standing: standing.clone() })
+        Box::new(Self { facts, refusal, standing: standing.clone(), alone: false })
     }
 
     fn unrecordable(facts: CallFacts) -> Box<Self> {
-        Box::new(Self { facts, refusal: Refusal::AuditUnavailable, standing: Standing::default() })
+        let (refusal, standing) = (Refusal::AuditUnavailable, Standing::default());
+        Box::new(Self { facts, refusal, standing, alone: false })
     }
 }

@@ -121,6 +121,10 @@ pub enum Refusal {
     },
     /// No credential, or one that is not believed.
     Unauthenticated,
+    /// A credential that was genuine until it was revoked.
+    CredentialRevoked,
+    /// No such user, or not the passphrase.
+    LoginFailed,
     /// The keys to check the credential cannot be had.
     KeysUnavailable,
     /// Policies do not allow it.
@@ -201,7 +205,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::Invalid { .. } => StatusCode::BAD_REQUEST,
-            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Unauthenticated | Self::CredentialRevoked | Self::LoginFailed => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound | Self::Missing { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -244,6 +248,8 @@ impl Refusal {
             Self::ExpectationFailed => "expectation_failed",
             Self::RateLimited { .. } => "rate_limited",
             Self::Unauthenticated => "unauthenticated",
+            Self::CredentialRevoked => "credential_revoked",
+            Self::LoginFailed => "login_failed",
             Self::KeysUnavailable => "keys_unavailable",
             Self::Forbidden => "forbidden",
             Self::NotFound | Self::Missing { .. } => "not_found",
@@ -284,6 +290,8 @@ impl Refusal {
             Self::ExpectationFailed => "nothing but `100-continue` can be expected",
             Self::RateLimited { .. } => "a rate limit is used up; come back after the time given",
             Self::Unauthenticated => "a valid credential is needed",
+            Self::CredentialRevoked => "the credential was revoked",
+            Self::LoginFailed => "there is no such user, or the passphrase is another",
             Self::KeysUnavailable => "the keys to check the credential cannot be had at the moment",
             Self::Forbidden => "policies do not allow this",
             Self::NotFound => "there is nothing here, or nothing you may know of",
@@ -347,6 +355,8 @@ impl Refusal {
             | Self::ExpectationFailed
             | Self::RateLimited { .. }
             | Self::Unauthenticated
+            | Self::CredentialRevoked
+            | Self::LoginFailed
             | Self::KeysUnavailable
             | Self::Forbidden
             | Self::NotFound
@@ -426,7 +436,11 @@ impl Refusal {
             | Self::Unavailable { retry_after } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(*retry_after)));
             }
-            Self::Unauthenticated => {
+            // Issuers are asked again after a few seconds: no caller gains by being quicker.
+            Self::KeysUnavailable => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            Self::Unauthenticated | Self::CredentialRevoked | Self::LoginFailed => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::MethodNotAllowed { allow } => {

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod operation;
 pub mod random;
 pub mod reading;
+pub mod revocation;
 pub mod route;
 pub mod secret;
 pub mod tenant;
@@ -24,14 +25,15 @@ pub use digest::Digest;
 pub use egress::{EgressCeiling, EgressEnd, EgressFacts, EgressRule};
 pub use facts::{
     CallFacts, Circumstances, CredentialKind, DecisionFacts, Ending, Isolation, Level, Origin, OutcomeFacts,
-    PrincipalFacts, PrincipalKind, Reply, Subject, TlsVersion, Usage,
+    PrincipalFacts, PrincipalKind, Reply, Session, Subject, TlsVersion, Usage,
 };
 pub use function::{FunctionSettings, Recycle};
-pub use id::{CellId, FunctionId, IdError, KeyId, RequestId, RouteId, TenantId, VersionId};
+pub use id::{CellId, FunctionId, IdError, KeyId, RequestId, RevocationId, RouteId, TenantId, VersionId};
 pub use limits::{FunctionLimits, Limits, Rate, TenantLimits};
 pub use operation::{Action, Invoke, Manage, Operation, Resource};
 pub use random::{OsRandom, Random};
 pub use reading::{CursorError, LogCursor, LogRange, UsageCursor, UsageRange};
+pub use revocation::RevocationTarget;
 pub use route::RouteSpec;
 pub use secret::{Env, SealedEnv, SealedValue, SecretValue};
 pub use tenant::TenantSettings;

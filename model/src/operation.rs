@@ -7,9 +7,10 @@ use crate::digest::Digest;
 use crate::egress::EgressCeiling;
 use crate::facts::Level;
 use crate::function::FunctionSettings;
-use crate::id::{FunctionId, KeyId, RouteId, TenantId, VersionId, platform_tenant};
+use crate::id::{FunctionId, KeyId, RevocationId, RouteId, TenantId, VersionId, platform_tenant};
 use crate::limits::FunctionLimits;
 use crate::reading::{LogRange, UsageRange};
+use crate::revocation::RevocationTarget;
 use crate::route::RouteSpec;
 use crate::secret::SecretValue;
 use crate::tenant::TenantSettings;
@@ -40,6 +41,10 @@ actions! {
     CreateTenant,
     /// Set what a tenant may use, and what its functions may ask of the outside. On the platform.
     PutTenantSettings,
+    /// Shut a tenant: nobody of it is let in. On the platform.
+    SuspendTenant,
+    /// Open a tenant that was shut. On the platform.
+    ResumeTenant,
     /// See which tenants there are. On the platform.
     ListTenants,
     /// See a tenant's functions, routes, members and policies.
@@ -76,6 +81,22 @@ actions! {
     ListKeys,
     /// Revoke an API key.
     RevokeKey,
+    /// Revoke a token, a signing key, a subject, or all tokens issued before a moment.
+    Revoke,
+    /// See what is revoked.
+    ListRevocations,
+    /// Undo a revocation.
+    Reinstate,
+    /// Add a user of the node's own issuer, or change its roles or passphrase.
+    PutUser,
+    /// Remove a user.
+    RemoveUser,
+    /// See users, never their passphrases.
+    ListUsers,
+    /// Give oneself a token for a short time.
+    IssueToken,
+    /// Sign with a new key from now on. On the platform.
+    RotateIssuerKey,
     /// Read a function's logs.
     ReadLogs,
     /// See a tenant's cells.
@@ -205,6 +226,21 @@ pub struct FunctionRef {
     pub name: Arc<str>,
 }
 
+/// What a token of the node's own issuer is to say. Whoever it is for, is whoever it is asked by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// For whom it is meant.
+    pub audiences: Vec<String>,
+    /// Roles it is good for.
+    pub roles: Vec<String>,
+    /// Scopes it is limited to, if it is.
+    pub scopes: Option<Vec<String>>,
+    /// When the passphrase was shown, seconds since 1970.
+    pub authenticated: u64,
+    /// When it ends, seconds since 1970.
+    pub expires: u64,
+}
+
 /// Change or read what exists. Carries everything the change needs, so that the permit does too.
 pub enum Manage {
     /// Make a tenant.
@@ -218,6 +254,18 @@ pub enum Manage {
         tenant: TenantId,
         /// All that shall be set.
         settings: TenantSettings,
+    },
+    /// Shut a tenant.
+    SuspendTenant {
+        /// Which.
+        tenant: TenantId,
+        /// Why, for whoever reads the log.
+        reason: String,
+    },
+    /// Open a tenant that was shut.
+    ResumeTenant {
+        /// Which.
+        tenant: TenantId,
     },
     /// List tenants.
     ListTenants,
@@ -237,6 +285,8 @@ pub enum Manage {
     PutMember {
         /// Where.
         tenant: TenantId,
+        /// Who vouches for it; whoever does when absent.
+        issuer: Option<String>,
         /// Subject as its issuer names it.
         subject: String,
         /// All the roles it shall have.
@@ -246,6 +296,8 @@ pub enum Manage {
     RemoveMember {
         /// Where.
         tenant: TenantId,
+        /// Who vouches for it; whoever does when absent.
+        issuer: Option<String>,
         /// Subject as its issuer names it.
         subject: String,
     },
@@ -344,6 +396,62 @@ pub enum Manage {
         /// Which; names its tenant.
         key: KeyId,
     },
+    /// Revoke something, from the next call on.
+    Revoke {
+        /// Where.
+        tenant: TenantId,
+        /// What.
+        target: RevocationTarget,
+        /// Why, for whoever reads the list.
+        reason: String,
+        /// When the token revoked ends by itself, seconds since 1970, where that is known.
+        expires: Option<u64>,
+    },
+    /// List revocations.
+    ListRevocations {
+        /// Where.
+        tenant: TenantId,
+    },
+    /// Undo a revocation.
+    Reinstate {
+        /// Which; names its tenant.
+        revocation: RevocationId,
+    },
+    /// Add a user of the node's own issuer, or change its roles or passphrase.
+    PutUser {
+        /// Where.
+        tenant: TenantId,
+        /// Its name.
+        name: String,
+        /// All the roles it shall have.
+        roles: Vec<String>,
+        /// Its passphrase; the one it has where absent.
+        passphrase: Option<SecretValue>,
+    },
+    /// Remove a user.
+    RemoveUser {
+        /// Where.
+        tenant: TenantId,
+        /// Its name.
+        name: String,
+    },
+    /// List users.
+    ListUsers {
+        /// Where.
+        tenant: TenantId,
+    },
+    /// Give whoever asks a token of the node's own issuer.
+    IssueToken {
+        /// Where.
+        tenant: TenantId,
+        /// What it says.
+        grant: Grant,
+    },
+    /// Have the node's own issuer sign with a new key.
+    RotateIssuerKey {
+        /// Whether tokens signed until now are worth nothing at once.
+        forget: bool,
+    },
     /// Read log lines of a function.
     ReadLogs {
         /// Of which function.
@@ -374,6 +482,8 @@ impl Operation for Manage {
         match self {
             Self::CreateTenant { .. } => Action::CreateTenant,
             Self::PutTenantSettings { .. } => Action::PutTenantSettings,
+            Self::SuspendTenant { .. } => Action::SuspendTenant,
+            Self::ResumeTenant { .. } => Action::ResumeTenant,
             Self::ListTenants => Action::ListTenants,
             Self::ReadTenant { .. } => Action::ReadTenant,
             Self::ReadUsage { .. } => Action::ReadUsage,
@@ -392,6 +502,14 @@ impl Operation for Manage {
             Self::CreateKey { .. } => Action::CreateKey,
             Self::ListKeys { .. } => Action::ListKeys,
             Self::RevokeKey { .. } => Action::RevokeKey,
+            Self::Revoke { .. } => Action::Revoke,
+            Self::ListRevocations { .. } => Action::ListRevocations,
+            Self::Reinstate { .. } => Action::Reinstate,
+            Self::PutUser { .. } => Action::PutUser,
+            Self::RemoveUser { .. } => Action::RemoveUser,
+            Self::ListUsers { .. } => Action::ListUsers,
+            Self::IssueToken { .. } => Action::IssueToken,
+            Self::RotateIssuerKey { .. } => Action::RotateIssuerKey,
             Self::ReadLogs { .. } => Action::ReadLogs,
             Self::ListCells { .. } => Action::ListCells,
             Self::RecycleCells { .. } => Action::RecycleCells,
@@ -401,9 +519,13 @@ impl Operation for Manage {
 
     fn tenant(&self) -> TenantId {
         match self {
-            Self::CreateTenant { .. } | Self::PutTenantSettings { .. } | Self::ListTenants | Self::ReadMetrics => {
-                platform_tenant()
-            }
+            Self::CreateTenant { .. }
+            | Self::PutTenantSettings { .. }
+            | Self::SuspendTenant { .. }
+            | Self::ResumeTenant { .. }
+            | Self::ListTenants
+            | Self::RotateIssuerKey { .. }
+            | Self::ReadMetrics => platform_tenant(),
             Self::ReadTenant { tenant }
             | Self::ReadUsage { tenant, .. }
             | Self::PutMember { tenant, .. }
@@ -413,9 +535,16 @@ impl Operation for Manage {
             | Self::RemovePolicy { tenant, .. }
             | Self::CreateKey { tenant, .. }
             | Self::ListKeys { tenant }
+            | Self::Revoke { tenant, .. }
+            | Self::ListRevocations { tenant }
+            | Self::PutUser { tenant, .. }
+            | Self::RemoveUser { tenant, .. }
+            | Self::ListUsers { tenant }
+            | Self::IssueToken { tenant, .. }
             | Self::ListCells { tenant, .. }
             | Self::RecycleCells { tenant, .. } => tenant.clone(),
             Self::RevokeKey { key } => key.tenant(),
+            Self::Reinstate { revocation } => revocation.tenant(),
             Self::PutFunction { function, .. }
             | Self::PublishVersion { function, .. }
             | Self::PruneVersions { function, .. }
@@ -429,9 +558,13 @@ impl Operation for Manage {
 
     fn resource(&self) -> Resource {
         match self {
-            Self::CreateTenant { .. } | Self::PutTenantSettings { .. } | Self::ListTenants | Self::ReadMetrics => {
-                Resource::Platform
-            }
+            Self::CreateTenant { .. }
+            | Self::PutTenantSettings { .. }
+            | Self::SuspendTenant { .. }
+            | Self::ResumeTenant { .. }
+            | Self::ListTenants
+            | Self::RotateIssuerKey { .. }
+            | Self::ReadMetrics => Resource::Platform,
             Self::PutFunction { function, .. }
             | Self::PublishVersion { function, .. }
             | Self::PruneVersions { function, .. }
@@ -457,8 +590,12 @@ impl Operation for Manage {
                     settings.limits.as_ref().map_or_else(|| "default".to_owned(), |limits| format!("{limits:?}"));
                 Some(format!("tenant={tenant} limits={limits} {egress}"))
             }
-            Self::PutMember { subject, roles, .. } => Some(format!("subject={subject} roles={}", roles.join(","))),
-            Self::RemoveMember { subject, .. } => Some(format!("subject={subject}")),
+            Self::SuspendTenant { tenant, reason } => Some(format!("tenant={tenant} reason={reason}")),
+            Self::ResumeTenant { tenant } => Some(format!("tenant={tenant}")),
+            Self::PutMember { issuer, subject, roles, .. } => {
+                Some(format!("{} roles={}", member(issuer.as_deref(), subject), roles.join(",")))
+            }
+            Self::RemoveMember { issuer, subject, .. } => Some(member(issuer.as_deref(), subject)),
             Self::PublishVersion { component, component_bytes, .. } => {
                 Some(format!("component={component} bytes={component_bytes}"))
             }
@@ -472,6 +609,15 @@ impl Operation for Manage {
                 Some(format!("account={account} roles={} ttl_seconds={ttl_seconds}", roles.join(",")))
             }
             Self::RevokeKey { key } => Some(format!("key={key}")),
+            Self::Revoke { target, reason, .. } => Some(format!("{} reason={reason}", target.detail())),
+            Self::Reinstate { revocation } => Some(format!("revocation={revocation}")),
+            Self::PutUser { name, roles, passphrase, .. } => {
+                let set = if passphrase.is_some() { " passphrase set" } else { "" };
+                Some(format!("user={name} roles={}{set}", roles.join(",")))
+            }
+            Self::RemoveUser { name, .. } => Some(format!("user={name}")),
+            Self::IssueToken { grant, .. } => Some(grant.detail()),
+            Self::RotateIssuerKey { forget } => Some(format!("forget={forget}")),
             Self::ListCells { function, .. } | Self::RecycleCells { function, .. } => {
                 function.as_ref().map(|function| format!("function={}", function.name))
             }
@@ -483,7 +629,24 @@ impl Operation for Manage {
             | Self::RemoveFunction { .. }
             | Self::ListSecrets { .. }
             | Self::ListKeys { .. }
+            | Self::ListRevocations { .. }
+            | Self::ListUsers { .. }
             | Self::ReadLogs { .. } => None,
         }
+    }
+}
+
+impl Grant {
+    fn detail(&self) -> String {
+        let scopes = self.scopes.as_ref().map(|scopes| format!(" scopes={}", scopes.join(","))).unwrap_or_default();
+        let (roles, audiences) = (self.roles.join(","), self.audiences.join(","));
+        format!("roles={roles} audiences={audiences} expires={}{scopes}", self.expires)
+    }
+}
+
+fn member(issuer: Option<&str>, subject: &str) -> String {
+    match issuer {
+        Some(issuer) => format!("subject={subject} issuer={issuer}"),
+        None => format!("subject={subject}"),
     }
 }

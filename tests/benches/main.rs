@@ -1,7 +1,7 @@
 //! `make bench`: what a call costs with everything on, measured on real nodes over real TLS.
 //!
 //! Owns the order and the tables of the README and of closing notes. Ratios of one run on one machine are what counts.
-//! `make bench ONLY=cells` measures one part: `load`, `cells`, `stops`, `neighbour` or `peer`.
+//! `make bench ONLY=cells` measures one part: `load`, `tokens`, `cells`, `stops`, `neighbour` or `peer`.
 
 mod cells;
 mod load;
@@ -9,6 +9,7 @@ mod neighbour;
 mod peer;
 mod stops;
 mod times;
+mod tokens;
 
 #[tokio::main]
 async fn main() {
@@ -18,6 +19,9 @@ async fn main() {
     let wanted = |part: &str| only.is_empty() || only.iter().any(|asked| asked == part);
     if wanted("load") {
         load::run().await;
+    }
+    if wanted("tokens") {
+        tokens::run().await;
     }
     if wanted("cells") {
         cells::run().await;

@@ -75,6 +75,7 @@ fn facts_of(call: u64) -> CallFacts {
             tenant: None,
             credential: CredentialKind::Jwt,
             credential_id: None,
+            session: None,
         }),
         decision: Some(DecisionFacts {
             outcome: "allow".into(),

@@ -6,11 +6,12 @@
 use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use cofferdam_model::{KeyId, Random, TenantId, UnixNanos};
+use cofferdam_model::{KeyId, PrincipalKind, Random, TenantId, UnixNanos};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use super::revoked::{RevokedBy, Shown};
 use super::{Directory, Principal};
-use crate::error::Refusal;
+use crate::error::{IdentityError, Refusal};
 
 const PREFIX: &str = "cof_";
 const BODY: usize = 16;
@@ -93,24 +94,36 @@ pub(super) fn identify(
     pepper: &Pepper,
     directory: &dyn Directory,
     now: UnixNanos,
-) -> Result<Principal, Refusal> {
+) -> Result<Principal, IdentityError> {
     let (id, secret) = read(text)?;
     let record = directory.api_key(&id).filter(|record| record.id == id);
     // An unknown key costs what a wrong secret costs.
     let expected = record.as_ref().map_or([0u8; 32], |record| record.mac);
     let genuine = hmac::verify(&pepper.key(), &message(&id, &secret), &expected).is_ok();
     let record = record.filter(|_| genuine).ok_or(Refusal::ApiKey)?;
-    if record.revoked {
-        return Err(Refusal::Revoked);
-    }
-    if now >= record.expires {
-        return Err(Refusal::Expired);
-    }
     let tenant = id.tenant();
-    if !directory.tenant_active(&tenant) {
-        return Err(Refusal::Tenant);
+    let shown = Shown {
+        tenant: &tenant,
+        kind: PrincipalKind::ServiceAccount,
+        issuer: None,
+        subject: &record.account,
+        token: None,
+        digest: None,
+        signing_key: None,
+        issued: None,
+    };
+    let by = match (record.revoked, directory.tenant_active(&tenant)) {
+        (true, _) => Some(RevokedBy::ApiKey),
+        (_, false) => Some(RevokedBy::Tenant),
+        _ => directory.revoked(&shown),
+    };
+    let who =
+        Principal::service_account(record.account.as_str().into(), tenant, record.roles.clone(), id.as_str().into());
+    match by {
+        Some(by) => Err(IdentityError::revoked(&who, by)),
+        None if now >= record.expires => Err(Refusal::Expired.into()),
+        None => Ok(who),
     }
-    Ok(Principal::service_account(record.account.as_str().into(), tenant, record.roles.clone(), id.as_str().into()))
 }
 
 /// Takes a text apart by position: base64url may contain `_`, so splitting would not do.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use cofferdam_model::{CredentialKind, PrincipalFacts, PrincipalKind, TenantId};
+use cofferdam_model::{CredentialKind, PrincipalFacts, PrincipalKind, Session, TenantId};
 
 /// Somebody whose credential was checked, or explicitly nobody.
 ///
@@ -23,6 +23,7 @@ pub struct Principal {
     roles: Vec<String>,
     credential: CredentialKind,
     credential_id: Option<Arc<str>>,
+    session: Option<Arc<Session>>,
 }
 
 impl Principal {
@@ -35,6 +36,7 @@ impl Principal {
             roles: Vec::new(),
             credential: CredentialKind::None,
             credential_id: None,
+            session: None,
         }
     }
 
@@ -53,7 +55,18 @@ impl Principal {
             roles,
             credential: CredentialKind::Jwt,
             credential_id: token_id,
+            session: None,
         }
+    }
+
+    /// The same, known by another kind of credential.
+    pub(super) fn shown(self, credential: CredentialKind) -> Self {
+        Self { credential, ..self }
+    }
+
+    /// The same with what its token says of the session.
+    pub(super) fn with_session(self, session: Arc<Session>) -> Self {
+        Self { session: Some(session), ..self }
     }
 
     pub(super) fn service_account(account: Arc<str>, tenant: TenantId, roles: Vec<String>, key: Arc<str>) -> Self {
@@ -65,6 +78,7 @@ impl Principal {
             roles,
             credential: CredentialKind::ApiKey,
             credential_id: Some(key),
+            session: None,
         }
     }
 
@@ -99,6 +113,11 @@ impl Principal {
         self.credential
     }
 
+    /// What its token says of the session: scopes, factors, when, and who acts. None for keys and for nobody.
+    pub fn session(&self) -> Option<&Session> {
+        self.session.as_deref()
+    }
+
     /// One text for this principal and no other: what a rate limit counts by, and its id in policies.
     pub fn key(&self) -> String {
         // Neither tenant ids nor issuers contain `|` (issuers are checked at start), so no two can meet.
@@ -118,6 +137,7 @@ impl Principal {
             tenant: self.tenant.as_ref().map(ToString::to_string),
             credential: self.credential,
             credential_id: self.credential_id.as_deref().map(str::to_owned),
+            session: self.session().filter(|session| session.tells()).cloned(),
         }
     }
 }

@@ -4,10 +4,13 @@
 //! operations of every kind. Must never mint a principal past `identity`.
 
 mod api_keys;
+mod attacks;
 mod cases;
 mod jwks;
 mod jwt;
+mod passphrases;
 mod policies;
+mod sessions;
 mod tokens;
 
 use std::collections::HashMap;
@@ -17,15 +20,18 @@ use std::time::Duration;
 
 use cofferdam_model::clock::ManualClock;
 use cofferdam_model::id::platform_tenant;
-use cofferdam_model::operation::FunctionRef;
+use cofferdam_model::operation::{FunctionRef, Grant};
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
     Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Invoke, KeyId, Level, LogRange, Manage,
-    RequestId, SecretValue, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
+    RequestId, RevocationId, RevocationTarget, SecretValue, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
 };
 
 use crate::identity::{Identities, JwksSource};
-use crate::{ApiKeyRecord, Credential, Directory, FetchError, IssuerConfig, Pepper, Principal, api_key};
+use crate::{
+    ApiKeyRecord, Credential, Directory, FetchError, IssuerConfig, Pepper, Principal, RevokedBy, Shown, UserRecord,
+    api_key,
+};
 
 /// A Friday morning.
 pub(crate) const NOW: u64 = 1_795_171_080;
@@ -45,6 +51,9 @@ pub(crate) struct World {
     pub(crate) suspended: TenantId,
     pub(crate) members: HashMap<(TenantId, String), Vec<String>>,
     pub(crate) keys: Mutex<HashMap<KeyId, Arc<ApiKeyRecord>>>,
+    /// Tokens by `jti` or digest in hex, signing keys by name, and subjects.
+    pub(crate) revoked: Mutex<HashMap<String, RevokedBy>>,
+    pub(crate) users: HashMap<(TenantId, String), Arc<UserRecord>>,
     pub(crate) random: SeededRandom,
 }
 
@@ -57,6 +66,8 @@ impl World {
             suspended: TenantId::mint(&random),
             members: HashMap::new(),
             keys: Mutex::default(),
+            revoked: Mutex::default(),
+            users: HashMap::new(),
             random,
         }
     }
@@ -118,8 +129,8 @@ impl World {
             "CreateTenant" => Manage::CreateTenant { name: text() },
             "ListTenants" => Manage::ListTenants,
             "ReadTenant" => Manage::ReadTenant { tenant },
-            "PutMember" => Manage::PutMember { tenant, subject: text(), roles: vec![] },
-            "RemoveMember" => Manage::RemoveMember { tenant, subject: text() },
+            "PutMember" => Manage::PutMember { tenant, issuer: None, subject: text(), roles: vec![] },
+            "RemoveMember" => Manage::RemoveMember { tenant, issuer: None, subject: text() },
             "PutFunction" => Manage::PutFunction { function, settings: FunctionSettings::default() },
             "PublishVersion" => Manage::PublishVersion { function, component: Digest([3; 32]), component_bytes: 1 },
             "RemoveFunction" => Manage::RemoveFunction { function },
@@ -131,6 +142,22 @@ impl World {
             "RemoveSecret" => Manage::RemoveSecret { function, name: text() },
             "CreateKey" => Manage::CreateKey { tenant, account: text(), roles: vec![], ttl_seconds: 1 },
             "ListKeys" => Manage::ListKeys { tenant },
+            "SuspendTenant" => Manage::SuspendTenant { tenant, reason: text() },
+            "ResumeTenant" => Manage::ResumeTenant { tenant },
+            "Revoke" => {
+                let target = RevocationTarget::Account { account: text() };
+                Manage::Revoke { tenant, target, reason: text(), expires: None }
+            }
+            "ListRevocations" => Manage::ListRevocations { tenant },
+            "Reinstate" => Manage::Reinstate { revocation: RevocationId::mint(&tenant, &self.random) },
+            "PutUser" => {
+                let (roles, passphrase) = (vec![], SecretValue::new(vec![1]));
+                Manage::PutUser { tenant, name: text(), roles, passphrase: Some(passphrase) }
+            }
+            "RemoveUser" => Manage::RemoveUser { tenant, name: text() },
+            "ListUsers" => Manage::ListUsers { tenant },
+            "RotateIssuerKey" => Manage::RotateIssuerKey { forget: false },
+            "IssueToken" => Manage::IssueToken { tenant, grant: Grant::default() },
             "RevokeKey" => Manage::RevokeKey { key: KeyId::mint(&tenant, &self.random) },
             "ReadLogs" => {
                 let range = LogRange { lines: 1, after: None, wait: Duration::ZERO };
@@ -166,6 +193,17 @@ impl Directory for World {
 
     fn member_roles(&self, tenant: &TenantId, _issuer: &str, subject: &str) -> Vec<String> {
         self.members.get(&(tenant.clone(), subject.to_owned())).cloned().unwrap_or_default()
+    }
+
+    fn revoked(&self, shown: &Shown<'_>) -> Option<RevokedBy> {
+        let digest = shown.digest.map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        let named = [shown.token, shown.signing_key, Some(shown.subject), digest.as_deref()];
+        let revoked = self.revoked.lock().unwrap();
+        named.into_iter().flatten().find_map(|name| revoked.get(name).copied())
+    }
+
+    fn user(&self, tenant: &TenantId, name: &str) -> Option<Arc<UserRecord>> {
+        self.users.get(&(tenant.clone(), name.to_owned())).cloned()
     }
 
     fn api_key(&self, key: &KeyId) -> Option<Arc<ApiKeyRecord>> {

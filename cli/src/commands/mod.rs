@@ -10,9 +10,11 @@ pub(crate) mod doctor;
 pub(crate) mod function;
 pub(crate) mod init;
 pub(crate) mod key;
+pub(crate) mod revoke;
 pub(crate) mod secret;
 pub(crate) mod token;
 pub(crate) mod usage;
+pub(crate) mod user;
 
 use std::io::Read;
 use std::path::Path;

@@ -7,7 +7,8 @@ mod migrations;
 mod sqlite;
 
 use cofferdam_model::{
-    Digest, FunctionId, FunctionSettings, KeyId, RouteId, RouteSpec, TenantId, UnixNanos, Usage, UsageRange, VersionId,
+    Digest, FunctionId, FunctionSettings, KeyId, RevocationId, RevocationTarget, RouteId, RouteSpec, TenantId,
+    UnixNanos, Usage, UsageRange, VersionId,
 };
 
 use crate::error::ControlError;
@@ -34,6 +35,8 @@ pub struct TenantRow {
 /// A subject's roles in a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberRow {
+    /// Who vouches for it; whoever does when absent.
+    pub issuer: Option<String>,
     /// Subject as its issuer names it.
     pub subject: String,
     /// Its roles.
@@ -128,6 +131,49 @@ pub struct ApiKeyRow {
     pub revoked: Option<UnixNanos>,
 }
 
+/// Something that was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevocationRow {
+    /// Its id.
+    pub id: RevocationId,
+    /// What.
+    pub target: RevocationTarget,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub created: UnixNanos,
+    /// From when on it may be forgotten; never where it stands until it is undone.
+    pub expires: Option<UnixNanos>,
+}
+
+/// Somebody the node's own issuer knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRow {
+    /// Its name, unique in its tenant.
+    pub name: String,
+    /// Its roles.
+    pub roles: Vec<String>,
+    /// What its passphrase is recognised by: Argon2id, as a PHC string.
+    pub passphrase: String,
+    /// Since when it exists.
+    pub created: UnixNanos,
+    /// When its passphrase was set.
+    pub changed: UnixNanos,
+}
+
+/// The public half of a key of the node's own issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerKeyRow {
+    /// Its name in the key set.
+    pub kid: String,
+    /// The Ed25519 point.
+    pub public: [u8; 32],
+    /// When it was made.
+    pub created: UnixNanos,
+    /// Since when nothing is signed with it any more.
+    pub retired: Option<UnixNanos>,
+}
+
 /// Everything of one tenant that a snapshot is made of. Each list is in order of name or id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantState {
@@ -147,6 +193,10 @@ pub struct TenantState {
     pub secrets: Vec<SecretRow>,
     /// Its API keys.
     pub api_keys: Vec<ApiKeyRow>,
+    /// What is revoked in it.
+    pub revocations: Vec<RevocationRow>,
+    /// Its users.
+    pub users: Vec<UserRow>,
 }
 
 /// Calls of a function in one hour, and all they used.
@@ -225,7 +275,9 @@ pub trait Transaction {
     /// Gives a subject exactly these roles.
     fn put_member(&mut self, tenant: &TenantId, member: &MemberRow) -> Result<(), ControlError>;
     /// Takes a subject out; says whether it was in.
-    fn remove_member(&mut self, tenant: &TenantId, subject: &str) -> Result<bool, ControlError>;
+    fn remove_member(&mut self, tenant: &TenantId, issuer: Option<&str>, subject: &str) -> Result<bool, ControlError>;
+    /// Says whether anyone of a tenant is let in, which it is from now on.
+    fn set_tenant_active(&mut self, tenant: &TenantId, active: bool) -> Result<(), ControlError>;
     /// Adds a function or replaces what is known of it.
     fn put_function(&mut self, function: &FunctionRow) -> Result<(), ControlError>;
     /// Removes a function with its versions, secrets and routes; says whether it was there.
@@ -254,6 +306,24 @@ pub trait Transaction {
     fn revoke_api_key(&mut self, id: &KeyId, at: UnixNanos) -> Result<bool, ControlError>;
     /// Forgets an API key; says whether it was there.
     fn remove_api_key(&mut self, id: &KeyId) -> Result<bool, ControlError>;
+    /// Adds a revocation.
+    fn insert_revocation(&mut self, revocation: &RevocationRow) -> Result<(), ControlError>;
+    /// Takes a revocation back; says whether it was there.
+    fn remove_revocation(&mut self, id: &RevocationId) -> Result<bool, ControlError>;
+    /// Forgets revocations whose time has come.
+    fn forget_revocations(&mut self, now: UnixNanos) -> Result<(), ControlError>;
+    /// Adds a user or replaces what is known of it.
+    fn put_user(&mut self, tenant: &TenantId, user: &UserRow) -> Result<(), ControlError>;
+    /// Removes a user; says whether it was there.
+    fn remove_user(&mut self, tenant: &TenantId, name: &str) -> Result<bool, ControlError>;
+    /// Every key of the node's own issuer, newest first.
+    fn issuer_keys(&mut self) -> Result<Vec<IssuerKeyRow>, ControlError>;
+    /// Adds a key of the node's own issuer.
+    fn insert_issuer_key(&mut self, key: &IssuerKeyRow) -> Result<(), ControlError>;
+    /// Marks every key that is not yet as one nothing is signed with any more.
+    fn retire_issuer_keys(&mut self, at: UnixNanos) -> Result<(), ControlError>;
+    /// Forgets keys that were retired by then.
+    fn forget_issuer_keys(&mut self, retired: UnixNanos) -> Result<(), ControlError>;
     /// Every component that some version is made of, once each, with its length: of one tenant, or of all.
     fn components(&mut self, tenant: Option<&TenantId>) -> Result<Vec<(Digest, u64)>, ControlError>;
     /// How far the log is counted, and the calls that are open there; none where nothing was counted yet.

@@ -103,7 +103,8 @@ fn tenant_whose_policies_no_longer_compile_is_shut_until_an_operator_mends_them(
     world.control = world.reopen();
     assert!(!world.control.snapshot().tenant(&tenant).unwrap().active);
     assert!(!world.knows(&key));
-    let member = Manage::PutMember { tenant: tenant.clone(), subject: "eve".into(), roles: vec!["admin".into()] };
+    let member =
+        Manage::PutMember { tenant: tenant.clone(), issuer: None, subject: "eve".into(), roles: vec!["admin".into()] };
     assert!(matches!(world.operate(member), Err(ControlError::Policy(_))));
     world.operate(Manage::RemovePolicy { tenant: tenant.clone(), name: "old".into() }).unwrap();
     assert!(world.control.snapshot().tenant(&tenant).unwrap().active);
