@@ -4,10 +4,9 @@
 //! wraps the very value in a permit, so what was allowed is what is done. Must never gain a catch-all variant.
 
 use crate::digest::Digest;
-use crate::egress::EgressCeiling;
 use crate::facts::Level;
 use crate::function::FunctionSettings;
-use crate::id::{FunctionId, KeyId, RevocationId, RouteId, TenantId, VersionId, platform_tenant};
+use crate::id::{FunctionId, KeyId, RevocationId, RouteId, TenantId, VersionId};
 use crate::limits::FunctionLimits;
 use crate::reading::{LogRange, UsageRange};
 use crate::revocation::RevocationTarget;
@@ -15,6 +14,8 @@ use crate::route::RouteSpec;
 use crate::secret::SecretValue;
 use crate::tenant::TenantSettings;
 use std::sync::Arc;
+
+mod manage;
 
 macro_rules! actions {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -475,178 +476,4 @@ pub enum Manage {
     },
     /// Read the node's counters.
     ReadMetrics,
-}
-
-impl Operation for Manage {
-    fn action(&self) -> Action {
-        match self {
-            Self::CreateTenant { .. } => Action::CreateTenant,
-            Self::PutTenantSettings { .. } => Action::PutTenantSettings,
-            Self::SuspendTenant { .. } => Action::SuspendTenant,
-            Self::ResumeTenant { .. } => Action::ResumeTenant,
-            Self::ListTenants => Action::ListTenants,
-            Self::ReadTenant { .. } => Action::ReadTenant,
-            Self::ReadUsage { .. } => Action::ReadUsage,
-            Self::PutMember { .. } => Action::PutMember,
-            Self::RemoveMember { .. } => Action::RemoveMember,
-            Self::PutFunction { .. } => Action::PutFunction,
-            Self::PublishVersion { .. } => Action::PublishVersion,
-            Self::PruneVersions { .. } => Action::PruneVersions,
-            Self::RemoveFunction { .. } => Action::RemoveFunction,
-            Self::PutRoutes { .. } => Action::PutRoutes,
-            Self::PutPolicy { .. } => Action::PutPolicy,
-            Self::RemovePolicy { .. } => Action::RemovePolicy,
-            Self::PutSecret { .. } => Action::PutSecret,
-            Self::ListSecrets { .. } => Action::ListSecrets,
-            Self::RemoveSecret { .. } => Action::RemoveSecret,
-            Self::CreateKey { .. } => Action::CreateKey,
-            Self::ListKeys { .. } => Action::ListKeys,
-            Self::RevokeKey { .. } => Action::RevokeKey,
-            Self::Revoke { .. } => Action::Revoke,
-            Self::ListRevocations { .. } => Action::ListRevocations,
-            Self::Reinstate { .. } => Action::Reinstate,
-            Self::PutUser { .. } => Action::PutUser,
-            Self::RemoveUser { .. } => Action::RemoveUser,
-            Self::ListUsers { .. } => Action::ListUsers,
-            Self::IssueToken { .. } => Action::IssueToken,
-            Self::RotateIssuerKey { .. } => Action::RotateIssuerKey,
-            Self::ReadLogs { .. } => Action::ReadLogs,
-            Self::ListCells { .. } => Action::ListCells,
-            Self::RecycleCells { .. } => Action::RecycleCells,
-            Self::ReadMetrics => Action::ReadMetrics,
-        }
-    }
-
-    fn tenant(&self) -> TenantId {
-        match self {
-            Self::CreateTenant { .. }
-            | Self::PutTenantSettings { .. }
-            | Self::SuspendTenant { .. }
-            | Self::ResumeTenant { .. }
-            | Self::ListTenants
-            | Self::RotateIssuerKey { .. }
-            | Self::ReadMetrics => platform_tenant(),
-            Self::ReadTenant { tenant }
-            | Self::ReadUsage { tenant, .. }
-            | Self::PutMember { tenant, .. }
-            | Self::RemoveMember { tenant, .. }
-            | Self::PutRoutes { tenant, .. }
-            | Self::PutPolicy { tenant, .. }
-            | Self::RemovePolicy { tenant, .. }
-            | Self::CreateKey { tenant, .. }
-            | Self::ListKeys { tenant }
-            | Self::Revoke { tenant, .. }
-            | Self::ListRevocations { tenant }
-            | Self::PutUser { tenant, .. }
-            | Self::RemoveUser { tenant, .. }
-            | Self::ListUsers { tenant }
-            | Self::IssueToken { tenant, .. }
-            | Self::ListCells { tenant, .. }
-            | Self::RecycleCells { tenant, .. } => tenant.clone(),
-            Self::RevokeKey { key } => key.tenant(),
-            Self::Reinstate { revocation } => revocation.tenant(),
-            Self::PutFunction { function, .. }
-            | Self::PublishVersion { function, .. }
-            | Self::PruneVersions { function, .. }
-            | Self::RemoveFunction { function }
-            | Self::PutSecret { function, .. }
-            | Self::ListSecrets { function }
-            | Self::RemoveSecret { function, .. }
-            | Self::ReadLogs { function, .. } => function.id.tenant(),
-        }
-    }
-
-    fn resource(&self) -> Resource {
-        match self {
-            Self::CreateTenant { .. }
-            | Self::PutTenantSettings { .. }
-            | Self::SuspendTenant { .. }
-            | Self::ResumeTenant { .. }
-            | Self::ListTenants
-            | Self::RotateIssuerKey { .. }
-            | Self::ReadMetrics => Resource::Platform,
-            Self::PutFunction { function, .. }
-            | Self::PublishVersion { function, .. }
-            | Self::PruneVersions { function, .. }
-            | Self::RemoveFunction { function }
-            | Self::PutSecret { function, .. }
-            | Self::ListSecrets { function }
-            | Self::RemoveSecret { function, .. }
-            | Self::ReadLogs { function, .. } => {
-                Resource::Function { id: function.id.clone(), name: function.name.clone() }
-            }
-            _ => Resource::Tenant(self.tenant()),
-        }
-    }
-
-    fn detail(&self) -> Option<String> {
-        match self {
-            Self::CreateTenant { name } => Some(format!("name={name}")),
-            Self::PutTenantSettings { tenant, settings } => {
-                // What an operator opened is told in full; only the record itself cuts what is too long for it.
-                let egress =
-                    settings.egress.as_ref().map_or_else(|| "egress=default".to_owned(), EgressCeiling::detail);
-                let limits =
-                    settings.limits.as_ref().map_or_else(|| "default".to_owned(), |limits| format!("{limits:?}"));
-                Some(format!("tenant={tenant} limits={limits} {egress}"))
-            }
-            Self::SuspendTenant { tenant, reason } => Some(format!("tenant={tenant} reason={reason}")),
-            Self::ResumeTenant { tenant } => Some(format!("tenant={tenant}")),
-            Self::PutMember { issuer, subject, roles, .. } => {
-                Some(format!("{} roles={}", member(issuer.as_deref(), subject), roles.join(",")))
-            }
-            Self::RemoveMember { issuer, subject, .. } => Some(member(issuer.as_deref(), subject)),
-            Self::PublishVersion { component, component_bytes, .. } => {
-                Some(format!("component={component} bytes={component_bytes}"))
-            }
-            Self::PruneVersions { keep, .. } => Some(format!("keep={keep}")),
-            Self::PutRoutes { app, routes, .. } => Some(format!("app={app} routes={}", routes.len())),
-            Self::PutPolicy { name, .. }
-            | Self::RemovePolicy { name, .. }
-            | Self::PutSecret { name, .. }
-            | Self::RemoveSecret { name, .. } => Some(format!("name={name}")),
-            Self::CreateKey { account, roles, ttl_seconds, .. } => {
-                Some(format!("account={account} roles={} ttl_seconds={ttl_seconds}", roles.join(",")))
-            }
-            Self::RevokeKey { key } => Some(format!("key={key}")),
-            Self::Revoke { target, reason, .. } => Some(format!("{} reason={reason}", target.detail())),
-            Self::Reinstate { revocation } => Some(format!("revocation={revocation}")),
-            Self::PutUser { name, roles, passphrase, .. } => {
-                let set = if passphrase.is_some() { " passphrase set" } else { "" };
-                Some(format!("user={name} roles={}{set}", roles.join(",")))
-            }
-            Self::RemoveUser { name, .. } => Some(format!("user={name}")),
-            Self::IssueToken { grant, .. } => Some(grant.detail()),
-            Self::RotateIssuerKey { forget } => Some(format!("forget={forget}")),
-            Self::ListCells { function, .. } | Self::RecycleCells { function, .. } => {
-                function.as_ref().map(|function| format!("function={}", function.name))
-            }
-            Self::ListTenants
-            | Self::ReadMetrics
-            | Self::ReadTenant { .. }
-            | Self::ReadUsage { .. }
-            | Self::PutFunction { .. }
-            | Self::RemoveFunction { .. }
-            | Self::ListSecrets { .. }
-            | Self::ListKeys { .. }
-            | Self::ListRevocations { .. }
-            | Self::ListUsers { .. }
-            | Self::ReadLogs { .. } => None,
-        }
-    }
-}
-
-impl Grant {
-    fn detail(&self) -> String {
-        let scopes = self.scopes.as_ref().map(|scopes| format!(" scopes={}", scopes.join(","))).unwrap_or_default();
-        let (roles, audiences) = (self.roles.join(","), self.audiences.join(","));
-        format!("roles={roles} audiences={audiences} expires={}{scopes}", self.expires)
-    }
-}
-
-fn member(issuer: Option<&str>, subject: &str) -> String {
-    match issuer {
-        Some(issuer) => format!("subject={subject} issuer={issuer}"),
-        None => format!("subject={subject}"),
-    }
 }

@@ -130,12 +130,7 @@ impl Transaction for SqliteTransaction<'_> {
                 own,
                 secret_row,
             )?,
-            api_keys: self.rows(
-                "SELECT id, account, roles, mac, created, expires, revoked
-                 FROM api_keys WHERE tenant = ?1 ORDER BY id",
-                own,
-                api_key_row,
-            )?,
+            api_keys: identity::api_keys(self, id)?,
             revocations: identity::revocations(self, id)?,
             users: identity::users(self, id)?,
         }))
@@ -295,21 +290,7 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     fn insert_api_key(&mut self, key: &ApiKeyRow) -> Result<(), ControlError> {
-        self.execute(
-            "INSERT INTO api_keys (id, tenant, account, roles, mac, created, expires, revoked)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            params![
-                key.id.as_str(),
-                key.id.tenant().as_str(),
-                key.account,
-                json(&key.roles)?,
-                key.mac,
-                signed(key.created.0)?,
-                signed(key.expires.0)?,
-                key.revoked.map(|at| signed(at.0)).transpose()?,
-            ],
-        )?;
-        Ok(())
+        identity::insert_api_key(self, key)
     }
 
     fn revoke_api_key(&mut self, id: &KeyId, at: UnixNanos) -> Result<bool, ControlError> {
@@ -460,18 +441,6 @@ fn secret_row(row: &Row<'_>) -> Result<SecretRow, ControlError> {
         version: number(row, 2)?,
         sealed: vault::decode(&get::<Vec<u8>>(row, 3)?)?,
         updated: UnixNanos(number(row, 4)?),
-    })
-}
-
-fn api_key_row(row: &Row<'_>) -> Result<ApiKeyRow, ControlError> {
-    Ok(ApiKeyRow {
-        id: id(row, 0, KeyId::parse)?,
-        account: get(row, 1)?,
-        roles: from_json(row, 2)?,
-        mac: get(row, 3)?,
-        created: UnixNanos(number(row, 4)?),
-        expires: UnixNanos(number(row, 5)?),
-        revoked: get::<Option<i64>>(row, 6)?.map(unsigned).transpose()?.map(UnixNanos),
     })
 }
 

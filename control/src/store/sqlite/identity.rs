@@ -1,13 +1,13 @@
-//! Statements about who is known: members, users, what is revoked, and keys of the node's own issuer.
+//! Statements about who is known: members, API keys, users, what is revoked, and keys of the node's own issuer.
 //!
 //! Owns their rows. Must never see a passphrase, a token or a private key: hashes, ids and public halves are kept.
 
-use cofferdam_model::{RevocationId, TenantId, UnixNanos};
+use cofferdam_model::{KeyId, RevocationId, TenantId, UnixNanos};
 use rusqlite::{Row, params};
 
 use super::{SqliteTransaction, failed, from_json, get, id, json, number, signed, unsigned};
 use crate::error::ControlError;
-use crate::store::{IssuerKeyRow, MemberRow, RevocationRow, UserRow};
+use crate::store::{ApiKeyRow, IssuerKeyRow, MemberRow, RevocationRow, UserRow};
 
 /// Any issuer, in a column that is part of a key.
 const ANY: &str = "";
@@ -28,6 +28,39 @@ pub(super) fn put_member(
         "INSERT INTO members (tenant, issuer, subject, roles) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (tenant, issuer, subject) DO UPDATE SET roles = excluded.roles",
         params![tenant.as_str(), issuer, member.subject, json(&member.roles)?],
+    )?;
+    Ok(())
+}
+
+pub(super) fn api_keys(tx: &SqliteTransaction<'_>, tenant: &TenantId) -> Result<Vec<ApiKeyRow>, ControlError> {
+    let sql = "SELECT id, account, roles, mac, created, expires, revoked FROM api_keys WHERE tenant = ?1 ORDER BY id";
+    tx.rows(sql, [tenant.as_str()], |row| {
+        Ok(ApiKeyRow {
+            id: id(row, 0, KeyId::parse)?,
+            account: get(row, 1)?,
+            roles: from_json(row, 2)?,
+            mac: get(row, 3)?,
+            created: UnixNanos(number(row, 4)?),
+            expires: UnixNanos(number(row, 5)?),
+            revoked: moment(row, 6)?,
+        })
+    })
+}
+
+pub(super) fn insert_api_key(tx: &SqliteTransaction<'_>, key: &ApiKeyRow) -> Result<(), ControlError> {
+    tx.execute(
+        "INSERT INTO api_keys (id, tenant, account, roles, mac, created, expires, revoked)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            key.id.as_str(),
+            key.id.tenant().as_str(),
+            key.account,
+            json(&key.roles)?,
+            key.mac,
+            signed(key.created.0)?,
+            signed(key.expires.0)?,
+            key.revoked.map(|at| signed(at.0)).transpose()?,
+        ],
     )?;
     Ok(())
 }
