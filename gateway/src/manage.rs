@@ -7,8 +7,7 @@ use cofferdam_control::Snapshot;
 use cofferdam_model::id::is_name;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    Action, Digest, FunctionId, FunctionSettings, KeyId, Manage, Random, RevocationId, RevocationTarget, RouteSpec,
-    SecretValue, TenantId, TenantSettings,
+    Action, Digest, FunctionId, FunctionSettings, Manage, Random, RouteSpec, SecretValue, TenantId, TenantSettings,
 };
 use http::Method;
 use serde::Deserialize;
@@ -18,6 +17,7 @@ use crate::egress::{check_ceiling, check_rules};
 use crate::refusal::Refusal;
 
 mod asked;
+mod people;
 
 /// A recognised management call, its names not looked up yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,46 +116,6 @@ struct NewTenant {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Roles {
-    roles: Vec<String>,
-    #[serde(default)]
-    issuer: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Why {
-    #[serde(default)]
-    reason: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewUser {
-    roles: Vec<String>,
-    #[serde(default)]
-    passphrase: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Rotation {
-    #[serde(default)]
-    forget: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewRevocation {
-    target: RevocationTarget,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    expires: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct PolicyText {
     text: String,
 }
@@ -164,14 +124,6 @@ struct PolicyText {
 #[serde(deny_unknown_fields)]
 struct Keep {
     keep: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewKey {
-    account: String,
-    roles: Vec<String>,
-    ttl_seconds: u64,
 }
 
 impl Asked {
@@ -199,14 +151,6 @@ impl Asked {
                     check_ceiling(ceiling).map_err(|error| invalid(error.to_string()))?;
                 }
                 Manage::PutTenantSettings { tenant: names.tenant()?, settings }
-            }
-            Action::PutMember => {
-                let Roles { roles, issuer } = json(body)?;
-                Manage::PutMember { tenant: names.tenant()?, issuer, subject: names.text(1)?.to_owned(), roles }
-            }
-            Action::RemoveMember => {
-                let issuer = asked::issuer(query)?;
-                Manage::RemoveMember { tenant: names.tenant()?, issuer, subject: names.text(1)?.to_owned() }
             }
             Action::PutFunction => {
                 let settings = json::<FunctionSettings>(body)?;
@@ -239,22 +183,15 @@ impl Asked {
             Action::RemoveSecret => {
                 Manage::RemoveSecret { function: names.function()?, name: names.text(2)?.to_owned() }
             }
-            Action::CreateKey => {
-                let NewKey { account, roles, ttl_seconds } = json(body)?;
-                Manage::CreateKey { tenant: names.tenant()?, account, roles, ttl_seconds }
-            }
-            Action::RevokeKey => {
-                Manage::RevokeKey { key: KeyId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)? }
-            }
-            Action::PutUser => {
-                let NewUser { roles, passphrase } = json(body)?;
-                let passphrase = passphrase.map(|text| SecretValue::new(text.into_bytes()));
-                Manage::PutUser { tenant: names.tenant()?, name: names.text(1)?.to_owned(), roles, passphrase }
-            }
-            Action::RemoveUser => Manage::RemoveUser { tenant: names.tenant()?, name: names.text(1)?.to_owned() },
-            Action::RotateIssuerKey => Manage::RotateIssuerKey { forget: json::<Rotation>(body)?.forget },
+            Action::PutMember
+            | Action::RemoveMember
+            | Action::CreateKey
+            | Action::RevokeKey
+            | Action::PutUser
+            | Action::RemoveUser
+            | Action::RotateIssuerKey => people::operation(self.action, &names, query, body)?,
             Action::SuspendTenant | Action::ResumeTenant | Action::Revoke | Action::Reinstate => {
-                revoking(self.action, &names, body)?
+                people::revoking(self.action, &names, body)?
             }
             Action::ListCells => Manage::ListCells { tenant: names.tenant()?, function: names.function_if_named()? },
             Action::RecycleCells => {
@@ -263,26 +200,6 @@ impl Asked {
             action => reading(action, &names, query)?,
         })
     }
-}
-
-/// The kill switch and its undoing.
-fn revoking(action: Action, names: &Names<'_>, body: &[u8]) -> Result<Manage, Refusal> {
-    Ok(match action {
-        Action::SuspendTenant => {
-            let reason = json::<Why>(body)?.reason;
-            Manage::SuspendTenant { tenant: names.tenant()?, reason }
-        }
-        Action::ResumeTenant => Manage::ResumeTenant { tenant: names.tenant()? },
-        Action::Revoke => {
-            let NewRevocation { target, reason, expires } = json(body)?;
-            Manage::Revoke { tenant: names.tenant()?, target, reason, expires }
-        }
-        Action::Reinstate => {
-            let revocation = RevocationId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)?;
-            Manage::Reinstate { revocation }
-        }
-        _ => return Err(Refusal::NotFound),
-    })
 }
 
 /// Those that take a query and no body, or neither.

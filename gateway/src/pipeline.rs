@@ -92,15 +92,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
     if let Ok(Turn::Token) = &turn {
         return log_in(node, &picture, call, shown.is_empty(), standing).await;
     }
-    let credential = credential(&shown, node.limits.credential_bytes).map_err(|refusal| Stopped::at(&at, refusal))?;
-    let caller = identify(node, &picture, &at, credential, &mut standing).await?;
-    let anonymous = caller.kind() == PrincipalKind::Anonymous;
-    if anonymous && is_reserved(&at.path) {
-        return Err(Stopped::at(&at, Refusal::Unauthenticated));
-    }
-    if let Err(refusal) = limit_caller(node, &caller, &mut standing) {
-        return Err(Stopped::known(&at, &caller, &standing, refusal));
-    }
+    let caller = known(node, &picture, &at, &shown, &mut standing).await?;
     let turn = turn.map_err(|refusal| Stopped::known(&at, &caller, &Standing::default(), refusal))?;
 
     // Authorize exactly what would be done; open the entry with the permit; only then do it, from the permit.
@@ -138,6 +130,25 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
         }
         Turn::Health | Turn::Ready | Turn::Published(_) | Turn::Token => Err(Stopped::at(&at, Refusal::NotFound)),
     }
+}
+
+/// Who calls, as far as that was shown, within the limits of one caller.
+async fn known(
+    node: &Node,
+    picture: &Picture,
+    at: &Circumstances,
+    shown: &[HeaderValue],
+    standing: &mut Standing,
+) -> Result<Principal, Box<Stopped>> {
+    let credential = credential(shown, node.limits.credential_bytes).map_err(|refusal| Stopped::at(at, refusal))?;
+    let caller = identify(node, picture, at, credential, standing).await?;
+    if caller.kind() == PrincipalKind::Anonymous && is_reserved(&at.path) {
+        return Err(Stopped::at(at, Refusal::Unauthenticated));
+    }
+    if let Err(refusal) = limit_caller(node, &caller, standing) {
+        return Err(Stopped::known(at, &caller, standing, refusal));
+    }
+    Ok(caller)
 }
 
 /// The same way for whoever asks for a token: what is shown is in the body, so that is read first.

@@ -1,7 +1,7 @@
 //! The token endpoint of the node's own issuer: a passphrase or a token in, a token that says no more out.
 //!
-//! Owns the form it takes (RFC 6749, 4.3; RFC 8693) and who that makes the caller. From there on it is an operation like
-//! any other: decided on, recorded, then done. Must never put a passphrase or a token into a record or an error.
+//! Owns the form it takes (RFC 6749, 4.3; RFC 8693) and who that makes the caller. From there on it is an operation
+//! like any other: decided on, recorded, then done. Must never put a passphrase or a token into a record or an error.
 
 use std::net::IpAddr;
 use std::time::Duration;

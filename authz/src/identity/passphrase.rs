@@ -1,7 +1,8 @@
 //! Passphrases: how they are kept, and how one is checked without becoming a lever against the node.
 //!
-//! Owns the hash (Argon2id), the bound on how many are computed at once, and the limits on tries. Must never tell a user
-//! that does not exist from a wrong passphrase, by answer, by time or by cost, and never compute one on an async thread.
+//! Owns the hash (Argon2id), the bound on how many are computed at once, and the limits on tries. Must never tell a
+//! user that does not exist from a wrong passphrase, by answer, by time or by cost, and never compute one on an async
+//! thread.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

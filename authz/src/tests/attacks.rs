@@ -1,4 +1,4 @@
-//! The attack list: tokens as they are forged, bent, stolen and mistaken in the wild, each with the name of its refusal.
+//! The attack list: tokens as they are forged, bent and mistaken in the wild, each with the name of its refusal.
 //!
 //! Owns the table. Every token but those that say otherwise is signed by the issuer's own key, so that nothing but the
 //! one thing wrong with it can be the reason. Must never hold a row without a name.

@@ -18,7 +18,8 @@ const CHEAP: Cost = Cost { memory_kib: 64, passes: 1 };
 
 fn own() -> IssuerConfig {
     let mut config: IssuerConfig = serde_json::from_value(json!({
-        "issuer": OWN, "audience": "cofferdam", "algorithms": ["EdDSA"], "tenant_claim": "tenant", "roles_claim": "roles",
+        "issuer": OWN, "audience": "cofferdam", "algorithms": ["EdDSA"],
+        "tenant_claim": "tenant", "roles_claim": "roles",
     }))
     .unwrap();
     config.held = true;

@@ -1,6 +1,6 @@
 //! What each change and look is: its action, its tenant, what it touches, and what the log says of it.
 //!
-//! Owns these four tables, each without a wildcard that could take in something new. Must never put a secret into words.
+//! Owns these four tables. Must never put a secret into words.
 
 use super::{Action, Grant, Manage, Operation, Resource};
 use crate::egress::EgressCeiling;

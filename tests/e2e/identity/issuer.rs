@@ -107,8 +107,8 @@ impl Issuer {
         let now = SystemClock::default().now().seconds();
         let header = json!({ "alg": "EdDSA", "typ": "at+jwt", "kid": key.kid });
         let claims = json!({
-            "iss": self.name(), "aud": "cofferdam", "sub": subject, "client_id": "tests", "jti": format!("{subject}-{now}"),
-            "roles": ["invoker"], "iat": now, "exp": now + 300,
+            "iss": self.name(), "aud": "cofferdam", "sub": subject, "client_id": "tests",
+            "jti": format!("{subject}-{now}"), "roles": ["invoker"], "iat": now, "exp": now + 300,
         });
         let signed =
             format!("{}.{}", base64url(header.to_string().as_bytes()), base64url(claims.to_string().as_bytes()));
