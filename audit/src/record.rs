@@ -4,7 +4,8 @@
 //! fail or grow past `MAX_RECORD_BYTES`, whatever a client sent, and never write a body, credential or secret.
 
 use cofferdam_model::{
-    CallFacts, EgressFacts, Ending, Level, Origin, OutcomeFacts, PrincipalFacts, Random, TlsVersion, UnixNanos, Usage,
+    CallFacts, EgressFacts, Ending, Level, Origin, OutcomeFacts, PrincipalFacts, Random, Session, TlsVersion,
+    UnixNanos, Usage,
 };
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -24,6 +25,7 @@ pub(crate) const NAME_BYTES: usize = 256;
 const SUBJECT_BYTES: usize = 1_024;
 const PATH_BYTES: usize = 4_096;
 const DETAIL_BYTES: usize = 8_192;
+const SCOPES: usize = 64;
 /// What most records take, so that a buffer need not grow.
 const USUAL_BYTES: usize = 1_024;
 
@@ -293,7 +295,18 @@ fn principal(o: &mut Object<'_>, facts: &PrincipalFacts) {
     o.text("id", &facts.id, SUBJECT_BYTES);
     o.maybe_text("issuer", facts.issuer.as_deref(), SUBJECT_BYTES);
     o.text("kind", facts.kind.as_str(), NAME_BYTES);
+    facts.session.iter().for_each(|facts| o.object("session", |o| session(o, facts)));
     o.maybe_text("tenant", facts.tenant.as_deref(), NAME_BYTES);
+}
+
+fn session(o: &mut Object<'_>, facts: &Session) {
+    o.maybe_text("actor", facts.actor.as_deref(), SUBJECT_BYTES);
+    facts.authenticated.iter().for_each(|at| o.number("authenticated", *at));
+    o.maybe_text("client", facts.client.as_deref(), SUBJECT_BYTES);
+    if facts.mfa {
+        o.flag("mfa", true);
+    }
+    facts.scopes.iter().for_each(|scopes| o.texts("scopes", scopes, SCOPES, NAME_BYTES));
 }
 
 fn usage(o: &mut Object<'_>, usage: &Usage) {

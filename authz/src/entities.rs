@@ -253,7 +253,8 @@ impl Vocabulary {
             let route = self.uid("Route", route.as_str())?;
             pairs.push(("route".to_owned(), RestrictedExpression::new_entity_uid(route)));
         }
-        Context::from_pairs(pairs).map_err(|_| Unaskable("context"))
+        Context::from_pairs(pairs.into_iter().chain(session(principal, circumstances)))
+            .map_err(|_| Unaskable("context"))
     }
 }
 
@@ -263,4 +264,23 @@ fn text(text: &str) -> RestrictedExpression {
 
 fn flag(flag: bool) -> RestrictedExpression {
     RestrictedExpression::new_bool(flag)
+}
+
+/// What a caller's token says of its session. What it does not say is not there, but for `mfa`: not said is no.
+fn session(
+    principal: &Principal,
+    circumstances: &Circumstances,
+) -> impl Iterator<Item = (String, RestrictedExpression)> {
+    let session = principal.session();
+    let mfa = ("mfa".to_owned(), flag(session.is_some_and(|session| session.mfa)));
+    let scopes = session.and_then(|session| session.scopes.as_ref());
+    let scopes = scopes
+        .map(|scopes| ("scopes".to_owned(), RestrictedExpression::new_set(scopes.iter().map(|scope| text(scope)))));
+    let age = session.and_then(|session| session.authenticated).map(|at| {
+        let age = i64::try_from(circumstances.at.seconds().saturating_sub(at)).unwrap_or(i64::MAX);
+        ("auth_age".to_owned(), RestrictedExpression::new_long(age))
+    });
+    let actor = session.and_then(|session| session.actor.as_ref()).map(|actor| ("actor".to_owned(), text(actor)));
+    let client = session.and_then(|session| session.client.as_ref()).map(|client| ("client".to_owned(), text(client)));
+    std::iter::once(mfa).chain(scopes).chain(age).chain(actor).chain(client)
 }

@@ -5,6 +5,11 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use cofferdam_model::PrincipalFacts;
+
+use crate::identity::{Principal, RevokedBy};
 
 /// Nobody could be identified.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +17,22 @@ pub enum IdentityError {
     /// The credential is no good, and showing it again will not help.
     #[error("the credential is refused: {}", .0.as_str())]
     Refused(Refusal),
+    /// It is genuine, and was revoked: worth a record of its own.
+    #[error("the credential was revoked: {}", .by.as_str())]
+    Revoked {
+        /// Whose it was.
+        who: Box<PrincipalFacts>,
+        /// What a rate limit counts them by.
+        key: String,
+        /// What was revoked.
+        by: RevokedBy,
+    },
+    /// Too many tries, or too many at once. Whether it is any good was not looked at.
+    #[error("too many tries")]
+    Throttled {
+        /// When to come back.
+        retry_after: Duration,
+    },
     /// Whether it is any good cannot be told now.
     #[error("the keys of issuer `{issuer}` cannot be had")]
     Unavailable {
@@ -26,6 +47,13 @@ pub enum IdentityError {
     Overloaded,
 }
 
+impl IdentityError {
+    /// What becomes of somebody whose credential was revoked.
+    pub(crate) fn revoked(who: &Principal, by: RevokedBy) -> Self {
+        Self::Revoked { who: Box::new(who.facts()), key: who.key(), by }
+    }
+}
+
 macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// Why a credential was refused. For the operator's eyes and the log; strangers learn only that it was.
@@ -33,6 +61,9 @@ macro_rules! refusals {
         pub enum Refusal { $($(#[$doc])* $name,)* }
 
         impl Refusal {
+            /// Every one there is.
+            pub const ALL: &'static [Refusal] = &[$(Refusal::$name,)*];
+
             /// Stable name in records and diagnostics.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
@@ -70,7 +101,9 @@ refusals! {
     NotYetValid = "not_yet_valid",
     /// Valid for longer than this issuer may make tokens for.
     Lifetime = "lifetime",
-    /// Of no tenant that exists and is active.
+    /// Bound to a key whose possession was not shown (`cnf`).
+    ProofMissing = "proof_missing",
+    /// Of no tenant that exists.
     Tenant = "tenant",
     /// No such API key, or not its secret.
     ApiKey = "api_key",
@@ -90,6 +123,8 @@ refusals! {
     Certificate = "certificate",
     /// A certificate whose machine is nobody here.
     UnknownMachine = "unknown_machine",
+    /// No such user, or not the passphrase.
+    Passphrase = "passphrase",
 }
 
 impl From<Refusal> for IdentityError {

@@ -14,14 +14,14 @@ mod schema;
 mod tests;
 
 pub use cofferdam_model::PolicyTier as Tier;
-pub use decide::{Authorizer, Because, Denied, Errand, Explanation, Outcome, Permit, TierExplanation};
+pub use decide::{Authorizer, Because, Denied, Errand, Explanation, Outcome, Permit, TierExplanation, scopes_narrow};
 pub use entities::Way;
 pub use error::{AuthorityError, FetchError, IdentityError, IssuerError, PolicyError, Refusal};
 pub use identity::{
-    AccessSecrets, Algorithm, ApiKeyRecord, Claim, ClientAuthorities, Credential, Directory, Identities, IssuerConfig,
-    JWKS_BYTES, JwksSource, Payload, PeerCertificate, Pepper, Principal, SecretText, SignedRequest, Sigv4Config,
-    Supposed,
+    AccessSecrets, Algorithm, ApiKeyRecord, Claim, ClientAuthorities, Credential, Directory, Gauges, Identities,
+    IssuerConfig, JWKS_BYTES, JwksSource, Login, Payload, PeerCertificate, Pepper, Principal, Renewal, RevokedBy,
+    SecretText, Shown, SignedRequest, Sigv4Config, Supposed, UserRecord,
 };
-pub use identity::{api_key, mtls, sigv4};
+pub use identity::{api_key, mtls, passphrase, sigv4};
 
 pub use policy::{Owner, POLICIES_BYTES_MAX, POLICIES_MAX, POLICY_BYTES_MAX, TenantPolicies, Texts, TierPolicies};

@@ -72,6 +72,8 @@ enum Command {
     Vault(commands::vault::VaultArgs),
     /// Make, list and revoke keys of service accounts
     Key(commands::key::KeyArgs),
+    /// Revoke tokens, keys, people and tenants at once; list and undo
+    Revoke(commands::revoke::RevokeArgs),
     /// Make, list and show tenants, replace and destroy their keys
     Tenant(commands::access::TenantArgs),
     /// Give and take roles
@@ -80,6 +82,12 @@ enum Command {
     Policy(commands::access::PolicyArgs),
     /// Organisations, whose ceilings bind their tenants
     Org(commands::organisation::OrganisationArgs),
+    /// Add, change, list and remove users of the node's own issuer
+    User(commands::user::UserArgs),
+    /// Have the node's own issuer sign with a new key
+    Issuer(commands::user::IssuerArgs),
+    /// Get a token of the node's own issuer, for a passphrase or for a token that says more
+    Login(commands::user::LoginArgs),
     /// Make a token of the development issuer
     Token(commands::token::TokenArgs),
     /// Read and check the log
@@ -148,10 +156,14 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Secret(args) => commands::secret::run(args, &context),
         Command::Vault(args) => commands::vault::run(args, &context),
         Command::Key(args) => commands::key::run(args, &context),
+        Command::Revoke(args) => commands::revoke::run(args, &context, &clock),
         Command::Tenant(args) => commands::access::tenant(args, &context),
         Command::Member(args) => commands::access::member(args, &context),
         Command::Policy(args) => commands::access::policy(args, &context),
         Command::Org(args) => commands::organisation::run(args, &context),
+        Command::User(args) => commands::user::user(args, &context),
+        Command::Issuer(args) => commands::user::issuer(args, &context),
+        Command::Login(args) => commands::user::login(args, &context),
         Command::Token(args) => commands::token::run(args, &context, &clock, &random),
         Command::Audit(args) => commands::audit::run(args, &context),
         Command::Metrics(args) => commands::cells::metrics(args, &context),

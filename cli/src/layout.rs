@@ -59,6 +59,11 @@ impl Layout {
         self.0.join("artifacts")
     }
 
+    /// Last good keys of issuers, for a start while one is out of reach.
+    pub(crate) fn issuer_keys(&self) -> PathBuf {
+        self.0.join("issuer-keys")
+    }
+
     /// Logs of functions.
     pub(crate) fn logs(&self) -> PathBuf {
         self.0.join("logs")

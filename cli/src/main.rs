@@ -11,6 +11,7 @@ mod keys;
 mod layout;
 mod manifest;
 mod output;
+mod passphrase;
 mod remote;
 mod serve;
 mod upkeep;

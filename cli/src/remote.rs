@@ -42,12 +42,18 @@ pub(crate) struct Remote {
     client: Client,
     runtime: tokio::runtime::Runtime,
     url: String,
-    authorization: HeaderValue,
+    authorization: Option<HeaderValue>,
 }
 
 impl RemoteArgs {
     /// Makes ready to ask. Nothing is sent yet.
     pub(crate) fn open(&self, layout: &Layout) -> Result<Remote, Failure> {
+        let authorization = Some(self.authorization(layout)?);
+        Ok(Remote { authorization, ..self.anonymous(layout)? })
+    }
+
+    /// The same, showing nothing.
+    pub(crate) fn anonymous(&self, layout: &Layout) -> Result<Remote, Failure> {
         let own = layout.certificate();
         let trust = match &self.ca {
             Some(file) => Trust::File(file.clone()),
@@ -61,7 +67,7 @@ impl RemoteArgs {
             .build()
             .map_err(|error| Failure::internal(format!("cannot start the runtime: {error}")))?;
         let url = self.url.trim_end_matches('/').to_owned();
-        Ok(Remote { client, runtime, url, authorization: self.authorization(layout)? })
+        Ok(Remote { client, runtime, url, authorization: None })
     }
 
     /// What was named on the command line comes before the environment, and that before the operator's own key.
@@ -137,7 +143,9 @@ impl Remote {
         mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<Answer, Failure> {
-        headers.insert(header::AUTHORIZATION, self.authorization.clone());
+        if let Some(authorization) = &self.authorization {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
         let url = format!("{}{path}", self.url);
         self.runtime.block_on(self.client.request(method, &url, headers, body)).map_err(|error| {
             let failure = Failure::from(error);

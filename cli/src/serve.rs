@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::Args;
 use cofferdam_audit::{Log, LogConfig, Note, Signer};
 use cofferdam_authz::{Authorizer, Identities};
-use cofferdam_control::{Control, ControlConfig, Meter};
+use cofferdam_control::{Control, ControlConfig, Meter, OwnIssuerConfig};
 use cofferdam_gateway::client::{HttpsJwks, Trust};
 use cofferdam_gateway::config::ServerConfig;
 use cofferdam_gateway::drain::Drain;
@@ -37,6 +37,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 const ROLLUP_WINDOW: Duration = Duration::from_secs(10);
 /// Time that calls cut by a stop get to record how they ended.
 const SETTLE: Duration = Duration::from_secs(2);
+/// Time between two looks at which keys of the node's own issuer are still published.
+const ISSUER_KEYS_EVERY: Duration = Duration::from_secs(60);
 /// Steps of counting usage for which a stop is held up.
 const STEPS_AT_STOP: usize = 32;
 /// Records that may wait for the disk.
@@ -96,11 +98,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let authorizer = Arc::new(Authorizer::new().map_err(|error| failed("reading the built-in policies", &error))?);
     let (control, kept) = open_state(&layout, &config, &authorizer, &clock, &random)?;
     let secrets = upkeep::look(&control).await;
-    let keys = HttpsJwks::new(&Trust::Native).map_err(|error| failed("reading the system's roots", &error))?;
-    let pepper = control.pepper().map_err(|error| failed("reading the key of API keys", &error))?;
-    let identities = Identities::new(config.issuers.clone(), pepper, Arc::new(keys), clock.clone())
-        .map_err(|error| Failure::config(chain(&error)))?
-        .signed_by(config.sigv4.clone(), control.clone());
+    let identities = identities(&layout, &config, &control, &clock)?;
     let sandbox = Sandbox::start(sandbox_config(&layout, &config)?, clock.clone(), random.clone())
         .await
         .map_err(|error| failed("starting the sandbox", &error))?;
@@ -133,22 +131,25 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         sandbox.cgroups(),
         if kept { "locked" } else { "unlocked" }
     );
+    node.hold_issuer_keys().map_err(|error| failed("reading the keys of the node's own issuer", &error))?;
     let start = Note::Start { version: env!("CARGO_PKG_VERSION").into(), detail: detail.clone() };
     log.note(start).await.map_err(|error| failed("recording the start", &error))?;
     let mut signals = Signals::listen()?;
     announce(&listener.addresses(), json);
     tracing::info!(detail, "serving");
     let counting = tokio::spawn(keep_counting(meter.clone(), Duration::from_millis(config.usage.every_ms)));
+    let node = Arc::new(node);
     let keeping = tokio::spawn(upkeep::run(control, log.clone()));
-    let mut serving = tokio::spawn(listener.serve(Arc::new(node), drain.clone()));
+    let renewing = tokio::spawn(node.identities.renewal().run());
+    let holding = tokio::spawn(keep_issuer_keys(node.clone()));
+    let mut serving = tokio::spawn(listener.serve(node, drain.clone()));
     let reason = tokio::select! {
         reason = signals.told_to_stop() => reason,
         _ = &mut serving => "listening ended",
     };
     stop(reason, &drain, &config, serving, &sandbox, &log).await?;
     // What the log holds is final now; what is not counted here is at the next start.
-    counting.abort();
-    keeping.abort();
+    [counting, keeping, renewing, holding].iter().for_each(|task| task.abort());
     count(&meter, STEPS_AT_STOP).await;
     Ok(())
 }
@@ -162,7 +163,8 @@ fn open_state(
     random: &Arc<dyn Random>,
 ) -> Result<(Arc<Control>, bool), Failure> {
     let (ceiling, tenant_limits) = (config.ceilings.clone(), config.limits.tenant.clone());
-    let state = ControlConfig { ceiling, tenant_limits, ..ControlConfig::in_dir(layout.data()) };
+    let issuer = config.users.clone();
+    let state = ControlConfig { ceiling, tenant_limits, issuer, ..ControlConfig::in_dir(layout.data()) };
     let memory = Arc::new(Pages::new());
     let kept = memory.state();
     if let Err(reason) = &kept {
@@ -172,6 +174,37 @@ fn open_state(
     let control = Control::open_with(state, vault, authorizer.clone(), clock.clone(), random.clone())
         .map_err(|error| failed("opening the state", &error))?;
     Ok((Arc::new(control), kept.is_ok()))
+}
+
+/// Whoever can be known here: by declared issuers, by the node's own, by keys.
+fn identities(
+    layout: &Layout,
+    config: &ServerConfig,
+    control: &Arc<Control>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Identities, Failure> {
+    let trust = config.issuers_ca.clone().map_or(Trust::Native, Trust::File);
+    let keys =
+        HttpsJwks::new(&trust).map_err(|error| failed("reading the roots that issuers are trusted by", &error))?;
+    let pepper = control.pepper().map_err(|error| failed("reading the key of API keys", &error))?;
+    let own = config.users.as_ref().map(OwnIssuerConfig::declaration);
+    let declared = config.issuers.iter().cloned().chain(own).collect();
+    let kept = layout.issuer_keys();
+    let identities = Identities::keeping(declared, pepper, Arc::new(keys), clock.clone(), Some(&kept))
+        .map_err(|error| Failure::config(chain(&error)))?;
+    Ok(identities.signed_by(config.sigv4.clone(), control.clone()))
+}
+
+/// Stops publishing keys of the node's own issuer whose tokens have all ended.
+async fn keep_issuer_keys(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(ISSUER_KEYS_EVERY).await;
+        let node = node.clone();
+        match tokio::task::spawn_blocking(move || node.hold_issuer_keys()).await {
+            Ok(Err(error)) => tracing::warn!(%error, "keys of the node's own issuer could not be read"),
+            _ => continue,
+        }
+    }
 }
 
 /// Deletes components that were left behind by whatever ended the node before.

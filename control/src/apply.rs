@@ -6,6 +6,7 @@
 use std::sync::PoisonError;
 
 use cofferdam_audit::Recorded;
+use cofferdam_authz::passphrase::{COST, Cost};
 use cofferdam_authz::{Authorizer, Permit};
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::operation::FunctionRef;
@@ -19,9 +20,12 @@ use crate::deployment::list_secrets;
 use crate::error::ControlError;
 use crate::govern;
 use crate::machine::{self, describe_ca};
+use crate::own_issuer::OwnIssuer;
+use crate::revocation::describe as describe_revocation;
 use crate::snapshot::{Entry, FunctionEntry, OrganisationEntry, Snapshot, TenantEntry, compile};
 use crate::store::{self, TenantRow, TenantState, Transaction};
 use crate::tenant::{Done, describe_key};
+use crate::user::describe as describe_user;
 use crate::vault::{Vault, WrappedKey};
 use crate::{secret, usage};
 
@@ -34,6 +38,10 @@ pub(crate) struct Means<'a> {
     pub(crate) ceiling: &'a FunctionLimits,
     pub(crate) limits: &'a TenantLimits,
     pub(crate) authorizer: &'a Authorizer,
+    /// What the node's own issuer is called, if it has one.
+    pub(crate) issuer: Option<&'a str>,
+    /// What hashing a passphrase costs.
+    pub(crate) passphrases: Cost,
 }
 
 /// What a change made another one of.
@@ -71,6 +79,8 @@ impl Control {
             | Manage::ListSecrets { .. }
             | Manage::ListKeys { .. }
             | Manage::ListClientCas { .. }
+            | Manage::ListRevocations { .. }
+            | Manage::ListUsers { .. }
             | Manage::ReadLogs { .. } => read(&self.snapshot(), operation),
             Manage::ReadUsage { tenant, range } => usage::read(self, tenant, range),
             Manage::ListSecretVersions { function, name } => secret::versions(self, &self.snapshot(), function, name),
@@ -78,6 +88,8 @@ impl Control {
             Manage::ShredTenant { tenant, keys } => self.shred_tenant(tenant, keys),
             Manage::RotateRootKey { destroy_old } => self.rotate_root_key(*destroy_old),
             Manage::ReadRootKey => self.read_root_key(),
+            Manage::IssueToken { grant, .. } => self.issue(permit.principal(), grant),
+            Manage::RotateIssuerKey { forget } => self.rotate_issuer_key(*forget),
             _ => self.change(operation, by_operator),
         }
     }
@@ -179,6 +191,8 @@ impl Control {
             ceiling: &self.ceiling,
             limits: &self.tenant_limits,
             authorizer: &self.authorizer,
+            issuer: self.issuer.as_ref().map(OwnIssuer::name),
+            passphrases: self.issuer.as_ref().map_or(COST, OwnIssuer::cost),
         }
     }
 }
@@ -193,8 +207,12 @@ impl Change<'_> {
             Manage::PutTenantSettings { tenant, settings } => {
                 return self.put_tenant_settings(tenant, settings).map(of_tenant);
             }
-            Manage::PutMember { tenant, subject, roles } => self.put_member(tenant, subject, roles),
-            Manage::RemoveMember { tenant, subject } => self.remove_member(tenant, subject),
+            Manage::SuspendTenant { tenant, .. } => return self.set_active(tenant, false).map(of_tenant),
+            Manage::ResumeTenant { tenant } => return self.set_active(tenant, true).map(of_tenant),
+            Manage::PutMember { tenant, issuer, subject, roles } => {
+                self.put_member(tenant, issuer.as_deref(), subject, roles)
+            }
+            Manage::RemoveMember { tenant, issuer, subject } => self.remove_member(tenant, issuer.as_deref(), subject),
             Manage::PutFunction { function, settings } => self.put_function(function, settings),
             Manage::PublishVersion { function, component, component_bytes } => {
                 self.publish(function, *component, *component_bytes)
@@ -216,6 +234,12 @@ impl Change<'_> {
             Manage::RevokeKey { key } => self.revoke_key(key),
             Manage::PutClientCa { tenant, name, ca } => self.put_client_ca(tenant, name, ca),
             Manage::RemoveClientCa { tenant, name } => self.remove_client_ca(tenant, name),
+            Manage::Revoke { tenant, target, reason, expires } => self.revoke(tenant, target, reason, *expires),
+            Manage::Reinstate { revocation } => self.reinstate(revocation),
+            Manage::PutUser { tenant, name, roles, passphrase } => {
+                self.put_user(tenant, name, roles, passphrase.as_ref())
+            }
+            Manage::RemoveUser { tenant, name } => self.remove_user(tenant, name),
             Manage::ListTenants
             | Manage::ReadTenant { .. }
             | Manage::ReadUsage { .. }
@@ -227,6 +251,10 @@ impl Change<'_> {
             | Manage::ReadRootKey
             | Manage::ListKeys { .. }
             | Manage::ListClientCas { .. }
+            | Manage::ListRevocations { .. }
+            | Manage::ListUsers { .. }
+            | Manage::IssueToken { .. }
+            | Manage::RotateIssuerKey { .. }
             | Manage::ReadLogs { .. }
             | Manage::ListCells { .. }
             | Manage::RecycleCells { .. }
@@ -271,6 +299,15 @@ fn read(snapshot: &Snapshot, operation: &Manage) -> Done {
             let cas: Vec<_> = tenant(id)?.client_cas().iter().map(describe_ca).collect();
             Ok(json!({ "tenant": id, "authorities": cas }))
         }
+        Manage::ListUsers { tenant: id } => {
+            let users: Vec<_> = tenant(id)?.users().map(describe_user).collect();
+            Ok(json!({ "tenant": id, "users": users }))
+        }
+        Manage::ListRevocations { tenant: id } => {
+            let entry = tenant(id)?;
+            let revoked: Vec<_> = entry.revocations().map(describe_revocation).collect();
+            Ok(json!({ "tenant": id, "active": entry.active, "revocations": revoked }))
+        }
         _ => Err(ControlError::NotAChange { action: operation.action().as_str() }),
     }
 }
@@ -289,7 +326,9 @@ fn summary(tenant: &TenantEntry) -> Value {
 
 fn describe(snapshot: &Snapshot, tenant: &TenantEntry) -> Value {
     let routes = tenant.routes().map(|route| json!({ "id": route.id, "app": &*route.app, "spec": route.spec }));
-    let members = tenant.members().map(|(subject, roles)| json!({ "subject": subject, "roles": roles }));
+    let members = tenant
+        .members()
+        .map(|(issuer, subject, roles)| json!({ "issuer": issuer, "subject": subject, "roles": roles }));
     let policies = tenant.policy_sources().map(|(name, text)| json!({ "name": name, "text": text }));
     let boundary = tenant.boundary_sources().map(|(name, text)| json!({ "name": name, "text": text }));
     let organisation = tenant.organisation.as_ref().and_then(|id| snapshot.organisation(id));

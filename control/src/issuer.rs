@@ -122,6 +122,8 @@ pub fn config(dir: &Path) -> IssuerConfig {
         tenant: None,
         tenant_claim: Some("tenant".into()),
         roles_claim: Some("roles".into()),
+        mfa_acr: Vec::new(),
+        held: false,
         leeway_seconds: 10,
         lifetime_seconds: MAX_TTL.as_secs(),
         max_age_seconds: 300,
@@ -130,11 +132,11 @@ pub fn config(dir: &Path) -> IssuerConfig {
 }
 
 /// RFC 7638: digest of the members a key is made of, in order of name.
-fn thumbprint(x: &str) -> String {
+pub(crate) fn thumbprint(x: &str) -> String {
     let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
     encode(digest::digest(&digest::SHA256, members.as_bytes()).as_ref())
 }
 
-fn encode(bytes: &[u8]) -> String {
+pub(crate) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }

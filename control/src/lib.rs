@@ -13,6 +13,8 @@ pub mod issuer;
 mod keyfile;
 mod load;
 mod machine;
+pub mod own_issuer;
+mod revocation;
 mod rotation;
 mod route;
 mod secret;
@@ -20,6 +22,7 @@ mod snapshot;
 pub mod store;
 mod tenant;
 mod usage;
+mod user;
 pub mod vault;
 
 #[cfg(test)]
@@ -31,7 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cofferdam_authz::{Authorizer, Errand, Pepper, SecretText, Way, api_key};
+use cofferdam_authz::{Authorizer, Errand, Pepper, SecretText, Way, api_key, passphrase};
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::{
     Clock, DecisionFacts, Digest, EgressRule, Env, FunctionId, FunctionLimits, KeyId, KeySettings, OsRandom, Random,
@@ -40,6 +43,7 @@ use cofferdam_model::{
 
 use crate::apply::{Change, Means, NewTenant};
 use crate::load::load;
+use crate::own_issuer::OwnIssuer;
 use crate::store::{ApiKeyRow, SqliteStore, Store, Transaction};
 use crate::vault::{LocalRoot, OrdinaryMemory, Vault};
 
@@ -47,6 +51,7 @@ pub use deployment::check_settings_alone as check_settings;
 pub use egress::Egress;
 pub use error::{ControlError, VaultError};
 pub use keyfile::{create as create_private, fresh as fresh_key, load as load_key, private_dir};
+pub use own_issuer::{Narrowing, OwnIssuerConfig};
 pub use route::{check_spec as check_route, conflict as routes_conflict};
 pub use snapshot::{FunctionEntry, OrganisationEntry, RouteEntry, Snapshot, TenantEntry, VersionEntry};
 pub use tenant::{OPERATOR, PLATFORM_NAME};
@@ -68,6 +73,8 @@ pub struct ControlConfig {
     pub ceiling: FunctionLimits,
     /// What the functions of one tenant may use together.
     pub tenant_limits: TenantLimits,
+    /// The node's own issuer, where it has one.
+    pub issuer: Option<OwnIssuerConfig>,
 }
 
 impl ControlConfig {
@@ -79,6 +86,7 @@ impl ControlConfig {
             pepper: dir.join("pepper.key"),
             ceiling: FunctionLimits::ceiling(),
             tenant_limits: TenantLimits::default(),
+            issuer: None,
         }
     }
 
@@ -113,6 +121,7 @@ pub struct Control {
     pepper_file: PathBuf,
     ceiling: FunctionLimits,
     tenant_limits: Arc<TenantLimits>,
+    issuer: Option<OwnIssuer>,
     authorizer: Arc<Authorizer>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -167,7 +176,9 @@ impl Control {
         store::run(&mut store, |tx| {
             let (ceiling, limits) = (&config.ceiling, &config.tenant_limits);
             let authorizer = &authorizer;
-            let means = Means { vault, pepper: &pepper, random, now, ceiling, limits, authorizer };
+            let (issuer, passphrases) = (None, passphrase::COST);
+            let pepper = &pepper;
+            let means = Means { vault, pepper, random, now, ceiling, limits, authorizer, issuer, passphrases };
             Change { tx, means, by_operator: true, prepared: None }.insert_tenant(own.id, PLATFORM_NAME, &own.key)?;
             tx.insert_api_key(&key)?;
             tx.next_generation()
@@ -197,7 +208,14 @@ impl Control {
         let pepper = load_pepper(&config.pepper)?;
         let mut store = SqliteStore::open(&config.state())?;
         let tenant_limits = Arc::new(config.tenant_limits);
-        let snapshot = load(&mut store, &authorizer, &config.ceiling, &tenant_limits)?;
+        let snapshot = load(&mut store, &authorizer, &config.ceiling, &tenant_limits, clock.now())?;
+        let issuer = match &config.issuer {
+            Some(own) => {
+                Some(store::run(&mut store, |tx| OwnIssuer::open(own, &config.dir, tx, (&*random, clock.now())))?)
+            }
+            None => None,
+        };
+        let snapshot = snapshot.of_issuer(issuer.as_ref().map(|issuer| issuer.name().into()));
         Ok(Self {
             store: Mutex::new(Box::new(store)),
             rotating: Mutex::new(()),
@@ -207,6 +225,7 @@ impl Control {
             pepper_file: config.pepper,
             ceiling: config.ceiling,
             tenant_limits,
+            issuer,
             authorizer,
             clock,
             random,

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use cofferdam_authz::{Authorizer, TenantPolicies};
-use cofferdam_model::{FunctionLimits, PolicyTier, TenantLimits};
+use cofferdam_model::{FunctionLimits, PolicyTier, TenantLimits, UnixNanos};
 
 use crate::error::ControlError;
 use crate::machine;
@@ -27,9 +27,11 @@ pub(crate) fn load(
     authorizer: &Authorizer,
     ceiling: &FunctionLimits,
     limits: &Arc<TenantLimits>,
+    now: UnixNanos,
 ) -> Result<Snapshot, ControlError> {
     let rules = authorizer.rules();
     store::run(store, |tx| {
+        tx.forget_revocations(now)?;
         let mut snapshot = Snapshot::default();
         for state in tx.organisations()? {
             snapshot.put(Entry::Organisation(OrganisationEntry::unread(authorizer, state)?));

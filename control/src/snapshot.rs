@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use cofferdam_authz::{
-    ApiKeyRecord, Authorizer, ClientAuthorities, Directory, Owner, TenantPolicies, Texts, TierPolicies,
+    ApiKeyRecord, Authorizer, ClientAuthorities, Directory, Owner, RevokedBy, Shown, TenantPolicies, Texts,
+    TierPolicies, UserRecord,
 };
 use cofferdam_model::{
     Digest, EgressCeiling, FunctionId, FunctionLimits, FunctionSettings, KeyId, OrganisationId, RouteId, RouteSpec,
@@ -15,9 +16,10 @@ use cofferdam_model::{
 };
 
 use crate::error::ControlError;
+use crate::revocation::Revocations;
 use crate::store::{
-    ApiKeyRow, ClientCaRow, FunctionRow, MemberRow, OrganisationRow, OrganisationState, PolicyRow, SecretRow,
-    TenantState, VersionRow,
+    ApiKeyRow, ClientCaRow, FunctionRow, MemberRow, OrganisationRow, OrganisationState, PolicyRow, RevocationRow,
+    SecretRow, TenantState, UserRow, VersionRow,
 };
 use crate::vault::WrappedKey;
 
@@ -28,6 +30,8 @@ pub struct Snapshot {
     tenants: BTreeMap<TenantId, Arc<TenantEntry>>,
     names: HashMap<Arc<str>, TenantId>,
     organisations: BTreeMap<OrganisationId, Arc<OrganisationEntry>>,
+    /// What the node's own issuer is called, if it has one.
+    own_issuer: Option<Arc<str>>,
 }
 
 /// An organisation, with the ceiling over its tenants.
@@ -64,7 +68,8 @@ pub struct TenantEntry {
     pub organisation: Option<OrganisationId>,
     /// What its functions may ask of the outside at most, where an operator has set that.
     pub egress: Option<Arc<EgressCeiling>>,
-    members: BTreeMap<String, Vec<String>>,
+    /// By subject, then by issuer; those of whoever vouches for it under none.
+    members: BTreeMap<String, BTreeMap<Option<String>, Vec<String>>>,
     functions: BTreeMap<Arc<str>, Arc<FunctionEntry>>,
     by_id: HashMap<FunctionId, Arc<FunctionEntry>>,
     routes: Vec<Arc<RouteEntry>>,
@@ -74,7 +79,15 @@ pub struct TenantEntry {
     api_keys: BTreeMap<KeyId, ApiKeyEntry>,
     client_cas: Vec<ClientCaRow>,
     authorities: Option<Arc<ClientAuthorities>>,
+    revocations: Revocations,
+    users: BTreeMap<String, UserEntry>,
     pub(crate) keys: Vec<WrappedKey>,
+}
+
+struct UserEntry {
+    row: UserRow,
+    /// What `authz` asks for, made once so that a login does not copy it.
+    record: Arc<UserRecord>,
 }
 
 struct ApiKeyEntry {
@@ -191,6 +204,11 @@ impl Snapshot {
         Self { generation, ..self }
     }
 
+    /// This snapshot of a node whose own issuer is called so.
+    pub(crate) fn of_issuer(self, own_issuer: Option<Arc<str>>) -> Self {
+        Self { own_issuer, ..self }
+    }
+
     /// This snapshot with one thing put in place of what was there.
     pub(crate) fn with(&self, entry: Entry, generation: u64) -> Self {
         let mut next = Self {
@@ -198,6 +216,7 @@ impl Snapshot {
             tenants: self.tenants.clone(),
             names: self.names.clone(),
             organisations: self.organisations.clone(),
+            own_issuer: self.own_issuer.clone(),
         };
         next.put(entry);
         next
@@ -226,9 +245,29 @@ impl Directory for Snapshot {
         self.tenants.get(id).is_some_and(|tenant| tenant.active)
     }
 
-    // Members are kept by subject alone: an operator who trusts two issuers for one tenant vouches for both.
-    fn member_roles(&self, tenant: &TenantId, _issuer: &str, subject: &str) -> Vec<String> {
-        self.tenants.get(tenant).and_then(|tenant| tenant.members.get(subject)).cloned().unwrap_or_default()
+    // A member without an issuer has its roles whoever vouches for it: an operator who trusts two issuers for one
+    // tenant vouches for both. One with an issuer has them of that issuer alone.
+    fn member_roles(&self, tenant: &TenantId, issuer: &str, subject: &str) -> Vec<String> {
+        let Some(tenant) = self.tenants.get(tenant) else { return Vec::new() };
+        // A user of the node's own issuer has the roles it was given as such, and no others.
+        if self.own_issuer.as_deref() == Some(issuer) {
+            return tenant.users.get(subject).map(|user| user.row.roles.clone()).unwrap_or_default();
+        }
+        let Some(given) = tenant.members.get(subject) else { return Vec::new() };
+        let counts = |by: &Option<String>| by.as_deref().is_none_or(|by| by == issuer);
+        let mut roles: Vec<String> =
+            given.iter().filter(|(by, _)| counts(by)).flat_map(|(_, roles)| roles.iter().cloned()).collect();
+        roles.sort_unstable();
+        roles.dedup();
+        roles
+    }
+
+    fn revoked(&self, shown: &Shown<'_>) -> Option<RevokedBy> {
+        self.tenants.get(shown.tenant)?.revocations.revoked(shown)
+    }
+
+    fn user(&self, tenant: &TenantId, name: &str) -> Option<Arc<UserRecord>> {
+        Some(self.tenants.get(tenant)?.users.get(name)?.record.clone())
     }
 
     fn api_key(&self, id: &KeyId) -> Option<Arc<ApiKeyRecord>> {
@@ -272,7 +311,9 @@ impl TenantEntry {
             limits: state.tenant.settings.limits.map_or(limits, Arc::new),
             organisation: state.tenant.organisation,
             egress: state.tenant.settings.egress.map(Arc::new),
-            members: state.members.into_iter().map(|MemberRow { subject, roles }| (subject, roles)).collect(),
+            members: members(state.members),
+            revocations: Revocations::of(state.revocations),
+            users: state.users.into_iter().map(|row| (row.name.clone(), UserEntry::new(row))).collect(),
             routes: routes.collect(),
             by_id: functions.iter().map(|function| (function.id.clone(), function.clone())).collect(),
             functions: functions.into_iter().map(|function| (function.name.clone(), function)).collect(),
@@ -314,9 +355,24 @@ impl TenantEntry {
         self.routes.iter()
     }
 
-    /// Subjects and their roles, in order of subject.
-    pub fn members(&self) -> impl Iterator<Item = (&str, &[String])> {
-        self.members.iter().map(|(subject, roles)| (subject.as_str(), roles.as_slice()))
+    /// Issuers (none for any), subjects and their roles, in order of subject.
+    pub fn members(&self) -> impl Iterator<Item = (Option<&str>, &str, &[String])> {
+        self.members.iter().flat_map(|(subject, by)| {
+            by.iter().map(move |(issuer, roles)| (issuer.as_deref(), subject.as_str(), roles.as_slice()))
+        })
+    }
+
+    /// Whether the node's own issuer knows somebody of that name here.
+    pub fn has_user(&self, name: &str) -> bool {
+        self.users.contains_key(name)
+    }
+
+    pub(crate) fn users(&self) -> impl Iterator<Item = &UserRow> {
+        self.users.values().map(|user| &user.row)
+    }
+
+    pub(crate) fn revocations(&self) -> impl Iterator<Item = &RevocationRow> {
+        self.revocations.rows()
     }
 
     /// Names and texts of its policies, in order of name.
@@ -340,6 +396,13 @@ impl TenantEntry {
 
     pub(crate) fn api_keys(&self) -> impl Iterator<Item = &ApiKeyRow> {
         self.api_keys.values().map(|key| &key.row)
+    }
+}
+
+impl UserEntry {
+    fn new(row: UserRow) -> Self {
+        let record = Arc::new(UserRecord { passphrase: row.passphrase.clone(), roles: row.roles.clone() });
+        Self { row, record }
     }
 }
 
@@ -385,6 +448,14 @@ impl FunctionEntry {
             secrets,
         }
     }
+}
+
+fn members(rows: Vec<MemberRow>) -> BTreeMap<String, BTreeMap<Option<String>, Vec<String>>> {
+    let mut members = BTreeMap::<_, BTreeMap<_, _>>::new();
+    for MemberRow { issuer, subject, roles } in rows {
+        members.entry(subject).or_default().insert(issuer, roles);
+    }
+    members
 }
 
 impl OrganisationEntry {

@@ -91,26 +91,34 @@ impl Change<'_> {
         self.tx.insert_tenant(&row, key)
     }
 
-    pub(crate) fn put_member(&mut self, tenant: &TenantId, subject: &str, roles: &[String]) -> Done {
+    pub(crate) fn put_member(
+        &mut self,
+        tenant: &TenantId,
+        issuer: Option<&str>,
+        subject: &str,
+        roles: &[String],
+    ) -> Done {
+        check_issuer(issuer)?;
         let printable = !subject.is_empty() && subject.chars().all(|c| !c.is_control());
         if !printable || subject.len() > SUBJECT_BYTES {
             return Err(ControlError::invalid("subject", subject, "1 to 255 bytes, none of them a control character"));
         }
         check_roles(tenant, roles)?;
         let state = self.state(tenant)?;
-        let known = state.members.iter().any(|member| member.subject == subject);
+        let known = state.members.iter().any(|member| member.subject == subject && member.issuer.as_deref() == issuer);
         if !known && state.members.len() >= MEMBERS {
             return Err(ControlError::TooMany { what: "members", limit: MEMBERS });
         }
-        self.tx.put_member(tenant, &MemberRow { subject: subject.to_owned(), roles: roles.to_vec() })?;
-        Ok(json!({ "tenant": tenant, "subject": subject, "roles": roles, "created": !known }))
+        let row = MemberRow { issuer: issuer.map(str::to_owned), subject: subject.to_owned(), roles: roles.to_vec() };
+        self.tx.put_member(tenant, &row)?;
+        Ok(json!({ "tenant": tenant, "issuer": issuer, "subject": subject, "roles": roles, "created": !known }))
     }
 
-    pub(crate) fn remove_member(&mut self, tenant: &TenantId, subject: &str) -> Done {
-        if !self.tx.remove_member(tenant, subject)? {
+    pub(crate) fn remove_member(&mut self, tenant: &TenantId, issuer: Option<&str>, subject: &str) -> Done {
+        if !self.tx.remove_member(tenant, issuer, subject)? {
             return Err(ControlError::not_found("member", subject));
         }
-        Ok(json!({ "tenant": tenant, "subject": subject, "removed": true }))
+        Ok(json!({ "tenant": tenant, "issuer": issuer, "subject": subject, "removed": true }))
     }
 
     pub(crate) fn put_policy(&mut self, tenant: &TenantId, name: &str, text: &str) -> Done {
@@ -259,6 +267,15 @@ pub(crate) fn check_name(field: &str, name: &str) -> Result<(), ControlError> {
     }
     let reason = "a name is 1 to 63 of `a-z`, `0-9` and `-`, begins with a letter and does not end with `-`";
     Err(ControlError::invalid(field, name, reason))
+}
+
+/// Refuses what no issuer can be called.
+fn check_issuer(issuer: Option<&str>) -> Result<(), ControlError> {
+    let plain = |text: &str| (1..=512).contains(&text.len()) && !text.chars().any(|c| c.is_control() || c == '|');
+    match issuer.filter(|issuer| !plain(issuer)) {
+        Some(issuer) => Err(ControlError::invalid("issuer", issuer, "1 to 512 printable bytes without `|`")),
+        None => Ok(()),
+    }
 }
 
 pub(crate) fn check_roles(tenant: &TenantId, roles: &[String]) -> Result<(), ControlError> {

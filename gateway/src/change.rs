@@ -89,9 +89,10 @@ async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> 
             serde_json::json!({ "cells": told })
         }
         Manage::ReadMetrics => {
-            let text = node.metrics.exposition(&node.sandbox.gauges());
+            let text = node.metrics.exposition(&node.sandbox.gauges(), &node.identities.gauges());
             return Ok(Told::Text(metrics::MEDIA_TYPE, text));
         }
+        Manage::RotateIssuerKey { .. } => rotated(node, recorded)?,
         Manage::PublishVersion { .. } => publish(node, recorded, body).await?,
         operation => {
             check_credentials(node, operation)?;
@@ -150,6 +151,13 @@ fn apply(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json:
     if frees {
         collect(node);
     }
+    Ok(applied)
+}
+
+/// Signs with a new key, and has it believed before the first token of it is shown.
+fn rotated(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json::Value, Refusal> {
+    let applied = apply(node, recorded)?;
+    tokio::task::block_in_place(|| node.hold_issuer_keys())?;
     Ok(applied)
 }
 
@@ -226,6 +234,7 @@ fn outdated(operation: &Manage) -> Option<Outdated> {
         | Manage::RemoveSecret { function, .. } => Some(Outdated::Function(function.id.clone())),
         Manage::PutPolicy { tenant, .. }
         | Manage::RemovePolicy { tenant, .. }
+        | Manage::SuspendTenant { tenant, .. }
         | Manage::ShredTenant { tenant, .. }
         | Manage::PutTenantSettings { tenant, .. }
         | Manage::Govern(

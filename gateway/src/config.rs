@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use cofferdam_authz::{IssuerConfig, Sigv4Config};
+use cofferdam_control::OwnIssuerConfig;
 use cofferdam_model::{FunctionLimits, Isolation, Limits};
 use serde::Deserialize;
 
@@ -60,6 +61,12 @@ pub struct ServerConfig {
     /// Issuers whose tokens are believed.
     #[serde(default)]
     pub issuers: Vec<IssuerConfig>,
+    /// PEM file of the authorities that issuers' servers are trusted by, instead of the system's.
+    #[serde(default)]
+    pub issuers_ca: Option<PathBuf>,
+    /// The node's own issuer, for people with passphrases; none when absent.
+    #[serde(default)]
+    pub users: Option<OwnIssuerConfig>,
 }
 
 /// Where to listen.
@@ -160,7 +167,7 @@ impl ServerConfig {
         let issuers = self.issuers.iter_mut().flat_map(|issuer| [&mut issuer.jwks_file, &mut issuer.hs256_secret_file]);
         let roots = std::iter::once(&mut self.root_key.provider).chain(&mut self.root_key.before);
         let roots = roots.flat_map(Provider::paths_mut);
-        std::iter::once(&mut self.data).chain(tls).chain(issuers.flatten()).chain(roots)
+        std::iter::once(&mut self.data).chain(&mut self.issuers_ca).chain(tls).chain(issuers.flatten()).chain(roots)
     }
 
     /// What serde cannot say: values that would stop the node from working, or from meaning what they say.
@@ -202,6 +209,10 @@ impl ServerConfig {
         }
         if let Err(error) = self.egress.check() {
             return Err(in_egress(text, path, &error));
+        }
+        if let Some(Err((key, problem))) = self.users.as_ref().map(OwnIssuerConfig::check) {
+            let span = span_of(text, &["users", key]);
+            return Err(at(path, text, span, format!("`users.{key}` {problem}"), "correct it"));
         }
         for (name, value, least) in self.least() {
             if value < least {

@@ -20,40 +20,51 @@ use crate::signed::{AsSent, Payload};
 /// Bytes of a body whose digest must be known before its signature can be checked. Longer ones name theirs.
 const SIGNED_BODY_BYTES: u64 = 1024 * 1024;
 
+/// Why it cannot be told who calls.
+pub(crate) enum Unknown {
+    /// The call itself is at fault, or there is no room for it.
+    Refused(Refusal),
+    /// What it shows is.
+    Identity(IdentityError),
+}
+
+impl From<Refusal> for Unknown {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<IdentityError> for Unknown {
+    fn from(error: IdentityError) -> Self {
+        Self::Identity(error)
+    }
+}
+
+/// Whether a call shows nothing outside of its body.
+pub(crate) fn is_bare(call: &Received) -> bool {
+    let certificate = call.came.as_ref().and_then(|came| came.certificate.as_ref());
+    !call.headers.contains_key(header::AUTHORIZATION) && call.sent.is_none() && certificate.is_none()
+}
+
 /// Takes the credential out of the call, so that no function ever sees it, and finds out whose it is.
-pub(crate) async fn identify(node: &Node, picture: &Picture, call: &mut Received) -> Result<Principal, Refusal> {
+pub(crate) async fn identify(node: &Node, picture: &Picture, call: &mut Received) -> Result<Principal, Unknown> {
     let shown: Vec<HeaderValue> = match call.headers.entry(header::AUTHORIZATION) {
         header::Entry::Occupied(fields) => fields.remove_entry_mult().1.collect(),
         header::Entry::Vacant(_) => Vec::new(),
-    };
-    let request = call.circumstances.request.clone();
-    let said = |error: IdentityError| match error {
-        IdentityError::Refused(reason) => {
-            tracing::debug!(%request, reason = reason.as_str(), "credential refused");
-            Refusal::Unauthenticated
-        }
-        IdentityError::Unavailable { issuer, cause } => {
-            tracing::warn!(%request, issuer, ?cause, "keys cannot be had");
-            Refusal::KeysUnavailable
-        }
-        IdentityError::Overloaded => {
-            tracing::warn!(%request, "too many signatures to remember");
-            Refusal::Overloaded { retry_after: Duration::from_secs(60) }
-        }
     };
     let certificate = call.came.as_ref().and_then(|came| came.certificate.clone());
     match (call.sent.take(), certificate) {
         (None, None) => {
             let credential = credential(&shown, node.limits.credential_bytes)?;
             let source = Some(call.circumstances.source);
-            node.identities.identify_from(source, credential, &*picture.snapshot).await.map_err(said)
+            node.identities.identify_from(source, credential, &*picture.snapshot).await.map_err(Unknown::Identity)
         }
         (None, Some(certificate)) if shown.is_empty() => {
-            node.identities.identify_machine(&certificate, &*picture.snapshot).map_err(said)
+            node.identities.identify_machine(&certificate, &*picture.snapshot).map_err(Unknown::Identity)
         }
-        (Some(sent), None) => signer(node, picture, call, &sent).await?.map_err(said),
+        (Some(sent), None) => signer(node, picture, call, &sent).await?.map_err(Unknown::Identity),
         // Two credentials: whichever is taken, the other was meant.
-        (_, Some(_)) => Err(Refusal::Unauthenticated),
+        (_, Some(_)) => Err(Refusal::Unauthenticated.into()),
     }
 }
 

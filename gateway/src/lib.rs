@@ -35,6 +35,7 @@ pub mod signed;
 mod sniff;
 mod stream;
 pub mod tls;
+mod token;
 mod turn;
 
 pub use error::GatewayError;

@@ -7,8 +7,7 @@ use cofferdam_control::Snapshot;
 use cofferdam_model::id::is_name;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    Action, ClientCa, Digest, FunctionId, FunctionSettings, KeyId, KeySettings, Manage, Random, RouteSpec, TenantId,
-    TenantSettings,
+    Action, Digest, FunctionId, FunctionSettings, Manage, Random, RouteSpec, TenantId, TenantSettings,
 };
 use http::Method;
 use serde::Deserialize;
@@ -19,6 +18,7 @@ use crate::refusal::Refusal;
 
 mod asked;
 mod govern;
+mod people;
 mod sealed;
 
 /// A recognised management call, its names not looked up yet.
@@ -41,6 +41,8 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("GET", "organisations", Action::ListOrganisations),
     ("PUT", "organisations/*/ceiling/*", Action::PutCeiling),
     ("DELETE", "organisations/*/ceiling/*", Action::RemoveCeiling),
+    ("PUT", "tenants/*/suspension", Action::SuspendTenant),
+    ("DELETE", "tenants/*/suspension", Action::ResumeTenant),
     ("GET", "tenants/*/usage", Action::ReadUsage),
     ("PUT", "tenants/*/members/*", Action::PutMember),
     ("DELETE", "tenants/*/members/*", Action::RemoveMember),
@@ -68,6 +70,13 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("PUT", "tenants/*/client-cas/*", Action::PutClientCa),
     ("GET", "tenants/*/client-cas", Action::ListClientCas),
     ("DELETE", "tenants/*/client-cas/*", Action::RemoveClientCa),
+    ("POST", "tenants/*/revocations", Action::Revoke),
+    ("GET", "tenants/*/revocations", Action::ListRevocations),
+    ("DELETE", "revocations/*", Action::Reinstate),
+    ("PUT", "tenants/*/users/*", Action::PutUser),
+    ("DELETE", "tenants/*/users/*", Action::RemoveUser),
+    ("GET", "tenants/*/users", Action::ListUsers),
+    ("POST", "issuer/rotate", Action::RotateIssuerKey),
     ("GET", "tenants/*/cells", Action::ListCells),
     ("DELETE", "tenants/*/cells", Action::RecycleCells),
     ("GET", "tenants/*/functions/*/cells", Action::ListCells),
@@ -126,12 +135,6 @@ struct NewTenant {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Roles {
-    roles: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct PolicyText {
     text: String,
 }
@@ -140,18 +143,6 @@ struct PolicyText {
 #[serde(deny_unknown_fields)]
 struct Keep {
     keep: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewKey {
-    account: String,
-    roles: Vec<String>,
-    #[serde(default)]
-    scopes: Vec<String>,
-    ttl_seconds: u64,
-    #[serde(default)]
-    settings: KeySettings,
 }
 
 impl Asked {
@@ -179,13 +170,6 @@ impl Asked {
                     check_ceiling(ceiling).map_err(|error| invalid(error.to_string()))?;
                 }
                 Manage::PutTenantSettings { tenant: names.tenant()?, settings }
-            }
-            Action::PutMember => {
-                let roles = json::<Roles>(body)?.roles;
-                Manage::PutMember { tenant: names.tenant()?, subject: names.text(1)?.to_owned(), roles }
-            }
-            Action::RemoveMember => {
-                Manage::RemoveMember { tenant: names.tenant()?, subject: names.text(1)?.to_owned() }
             }
             Action::PutFunction => {
                 let settings = json::<FunctionSettings>(body)?;
@@ -218,8 +202,17 @@ impl Asked {
             | Action::RotateTenantKey
             | Action::ShredTenant
             | Action::RotateRootKey => sealed::change(self.action, &names, query, body)?,
-            action @ (Action::CreateKey | Action::RevokeKey | Action::PutClientCa | Action::RemoveClientCa) => {
-                of_machines(action, &names, body)?
+            Action::PutMember
+            | Action::RemoveMember
+            | Action::CreateKey
+            | Action::RevokeKey
+            | Action::PutClientCa
+            | Action::RemoveClientCa
+            | Action::PutUser
+            | Action::RemoveUser
+            | Action::RotateIssuerKey => people::operation(self.action, &names, query, body)?,
+            Action::SuspendTenant | Action::ResumeTenant | Action::Revoke | Action::Reinstate => {
+                people::revoking(self.action, &names, body)?
             }
             Action::ListCells => Manage::ListCells { tenant: names.tenant()?, function: names.function_if_named()? },
             Action::RecycleCells => {
@@ -231,23 +224,6 @@ impl Asked {
             },
         })
     }
-}
-
-/// Those about keys, and about authorities that name machines.
-fn of_machines(action: Action, names: &Names<'_>, body: &[u8]) -> Result<Manage, Refusal> {
-    Ok(match action {
-        Action::CreateKey => {
-            let NewKey { account, roles, scopes, ttl_seconds, settings } = json(body)?;
-            Manage::CreateKey { tenant: names.tenant()?, account, roles, scopes, ttl_seconds, settings }
-        }
-        Action::PutClientCa => {
-            let ca = json::<ClientCa>(body)?;
-            Manage::PutClientCa { tenant: names.tenant()?, name: names.text(1)?.to_owned(), ca }
-        }
-        Action::RemoveClientCa => Manage::RemoveClientCa { tenant: names.tenant()?, name: names.text(1)?.to_owned() },
-        Action::RevokeKey => Manage::RevokeKey { key: KeyId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)? },
-        _ => return Err(Refusal::NotFound),
-    })
 }
 
 /// Those that take a query and no body, or neither.
@@ -270,6 +246,8 @@ fn reading(action: Action, names: &Names<'_>, query: Option<&str>) -> Result<Man
         Action::ReadRootKey => Manage::ReadRootKey,
         Action::ListKeys => Manage::ListKeys { tenant: names.tenant()? },
         Action::ListClientCas => Manage::ListClientCas { tenant: names.tenant()? },
+        Action::ListUsers => Manage::ListUsers { tenant: names.tenant()? },
+        Action::ListRevocations => Manage::ListRevocations { tenant: names.tenant()? },
         Action::ReadMetrics => Manage::ReadMetrics,
         // No path leads to any other: a function is called through its own, and changes are told apart before.
         _ => return Err(Refusal::NotFound),

@@ -56,7 +56,7 @@ impl Metrics {
     }
 
     /// Everything, as Prometheus reads it.
-    pub(crate) fn exposition(&self, gauges: &Gauges) -> String {
+    pub(crate) fn exposition(&self, gauges: &Gauges, identities: &cofferdam_authz::Gauges) -> String {
         let mut text = Text(String::with_capacity(4096));
         let endings = Ending::ALL.iter().map(|ending| ending.as_str());
         let counts = self.endings.iter().map(|count| count.load(Ordering::Relaxed));
@@ -76,6 +76,7 @@ impl Metrics {
         for (cause, count) in &gauges.ended {
             text.labelled("cofferdam_cells_ended_total", "cause", cause.as_str(), *count);
         }
+        text.identities(identities);
         text.0
     }
 }
@@ -86,6 +87,50 @@ struct Text(String);
 impl Text {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn identities(&mut self, gauges: &cofferdam_authz::Gauges) {
+        let families: [(&str, &str, &str, &str, &[(&str, u64)]); 5] = [
+            (
+                "cofferdam_key_sets",
+                "gauge",
+                "state",
+                "Issuers whose keys are asked for, by how it stands with them.",
+                &gauges.key_sets,
+            ),
+            (
+                "cofferdam_key_fetches_total",
+                "counter",
+                "outcome",
+                "Requests for keys of issuers by how they ended.",
+                &gauges.fetches,
+            ),
+            (
+                "cofferdam_unknown_keys_total",
+                "counter",
+                "answer",
+                "Tokens of keys their issuer was not known to have, by what was done about it.",
+                &gauges.unknown_keys,
+            ),
+            (
+                "cofferdam_tokens_total",
+                "counter",
+                "how",
+                "Tokens believed by how: their signature verified, or known to be good from before.",
+                &gauges.tokens,
+            ),
+            (
+                "cofferdam_credentials_refused_total",
+                "counter",
+                "reason",
+                "Credentials refused by why.",
+                &gauges.refused,
+            ),
+        ];
+        for (name, kind, label, help, counts) in families {
+            self.family(name, kind, help);
+            counts.iter().for_each(|(word, count)| self.labelled(name, label, word, *count));
+        }
     }
 
     fn plain(&mut self, name: &str, value: u64) {
@@ -112,7 +157,7 @@ mod tests {
         for ending in Ending::ALL {
             let metrics = Metrics::default();
             metrics.ended(*ending);
-            let text = metrics.exposition(&gauges());
+            let text = metrics.exposition(&gauges(), &Default::default());
             for each in Ending::ALL {
                 let count = u8::from(each == ending);
                 let line = format!("cofferdam_calls_total{{ending=\"{}\"}} {count}\n", each.as_str());
@@ -131,13 +176,13 @@ mod tests {
         let mut failed = metrics.count();
         failed.will_be(Some(Ending::PlatformFailed));
         drop(failed);
-        let text = metrics.exposition(&gauges());
+        let text = metrics.exposition(&gauges(), &Default::default());
         assert!(text.contains("ending=\"client_gone\"} 1\n") && text.contains("ending=\"platform_failed\"} 1\n"));
     }
 
     #[test]
     fn every_line_is_a_comment_or_a_name_with_a_number() {
-        let text = Metrics::default().exposition(&gauges());
+        let text = Metrics::default().exposition(&gauges(), &Default::default());
         assert!(text.ends_with('\n') && text.contains("cofferdam_cells{state=\"blank\"} 2\n"));
         assert!(text.contains("cofferdam_cells_ended_total{cause=\"evicted\"} 7\n"));
         let mut described = std::collections::HashSet::new();

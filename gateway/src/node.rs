@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cofferdam_audit::Log;
 use cofferdam_authz::{Authorizer, Identities};
-use cofferdam_control::Meter;
+use cofferdam_control::{ControlError, Meter};
 use cofferdam_model::{Clock, Limits, Random};
 use cofferdam_sandbox::Sandbox;
 use tokio::sync::Semaphore;
@@ -49,6 +49,19 @@ pub struct Node {
     pub uploads: Uploads,
     /// What has happened so far, in numbers.
     pub metrics: Arc<Metrics>,
+}
+
+impl Node {
+    /// Has the keys of the node's own issuer believed, as they are by now. Blocks on the disk.
+    pub fn hold_issuer_keys(&self) -> Result<(), ControlError> {
+        let control = self.live.control();
+        let Some(name) = control.own_issuer() else { return Ok(()) };
+        let keys = control.issuer_keys()?;
+        if let Err(error) = self.identities.hold_keys(name, keys.as_bytes()) {
+            tracing::error!(%error, "keys of the node's own issuer are not believed");
+        }
+        Ok(())
+    }
 }
 
 /// The bound on bodies held in memory: on components, and on those that have to be read before anyone is known.

@@ -27,7 +27,7 @@ use crate::refusal::Refusal;
 use crate::respond::{Answered, Ran, Reply};
 use crate::routes::Target;
 use crate::stream::{Source, pieces, pump};
-use crate::turn::Turn;
+use crate::turn::{Document, Turn};
 
 /// How long an answer that has begun is waited for in the hope of holding it whole.
 const HOLD_FOR: Duration = Duration::from_millis(10);
@@ -259,5 +259,31 @@ pub(crate) async fn health(node: &Node, turn: &Turn, at: &Circumstances) -> Resu
         }
         _ => Reply::json(StatusCode::OK, &serde_json::json!({ "status": "ok" }), &at.request, &standing),
     };
+    node.log.tally(&CallFacts::of(at), reply).map_err(unrecorded)
+}
+
+/// Gives what tokens of the node's own issuer are verified by: nothing in it is secret, and nobody is asked who they
+/// are. Counted like a health question.
+pub(crate) async fn published(
+    node: &Node,
+    document: Document,
+    at: &Circumstances,
+) -> Result<Recorded<Reply>, Unrecorded> {
+    let control = node.live.control();
+    let standing = Standing::default();
+    let found = match document {
+        Document::Discovery => Ok(control.issuer_document().map(|document| document.to_string())),
+        Document::Keys if control.own_issuer().is_none() => Ok(None),
+        Document::Keys => tokio::task::block_in_place(|| control.issuer_keys()).map(Some),
+    };
+    let refusal = match found {
+        Ok(Some(text)) => {
+            let reply = Reply::text(StatusCode::OK, "application/json", text, &at.request, &standing);
+            return node.log.tally(&CallFacts::of(at), reply).map_err(unrecorded);
+        }
+        Ok(None) => Refusal::NotFound,
+        Err(error) => error.into(),
+    };
+    let reply = Reply::refused(&refusal, &at.request, &standing, Ran::default());
     node.log.tally(&CallFacts::of(at), reply).map_err(unrecorded)
 }

@@ -5,15 +5,17 @@
 //! is only made of a recorded reply. Must never skip a step for a kind of request, and never answer unrecorded.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use cofferdam_audit::Recorded;
-use cofferdam_authz::{Because, Permit, Principal};
+use cofferdam_authz::{Because, IdentityError, Permit, Principal, Refusal as Reason};
 use cofferdam_model::{CallFacts, Circumstances, Ending, Operation, PrincipalKind, Subject};
 use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 
-use crate::call;
+use crate::call::{self, Received};
 use crate::doors::Door;
-use crate::identify::identify;
+use crate::identify::{Unknown, identify, is_bare};
 use crate::limits::Standing;
 use crate::listen::{Arrived, Handler, Reset};
 use crate::live::Picture;
@@ -22,7 +24,7 @@ use crate::refusal::Refusal;
 use crate::respond::{OutBody, Ran, Reply, respond};
 use crate::routes::Target;
 use crate::turn::{Turn, turn};
-use crate::{change, perform};
+use crate::{change, perform, token};
 
 /// The call could not be recorded, so there is no answer: the connection is reset.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,8 @@ pub(crate) struct Stopped {
     facts: CallFacts,
     refusal: Refusal,
     standing: Standing,
+    /// Whether it is recorded by itself although nobody is known: bounded elsewhere, and worth knowing one by one.
+    alone: bool,
 }
 
 /// Answers one request.
@@ -67,11 +71,14 @@ async fn answer(node: &Arc<Node>, arrived: Arrived) -> Result<Response<OutBody>,
     Ok(response)
 }
 
-/// Whether the body may be a secret's value.
+/// Parts of paths below which bodies hold secrets, passphrases or tokens.
+const SECRET_PATHS: [&str; 3] = ["/secrets/", "/users/", "/token"];
+
+/// Whether the body may be a secret's value, a passphrase or a token.
 fn carries_secret(arrived: &Arrived) -> bool {
     let path = arrived.request.uri().path();
     let sets = [Method::PUT, Method::POST].contains(arrived.request.method());
-    sets && is_reserved(path) && path.contains("/secrets/")
+    sets && is_reserved(path) && SECRET_PATHS.iter().any(|part| path.contains(part))
 }
 
 /// The straight way. Whatever goes wrong before an entry is open comes out as `Stopped` and is recorded as that.
@@ -91,6 +98,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
     picture.doors.check(&at.host, is_reserved(&at.path), came).map_err(|refusal| Stopped::at(&at, refusal))?;
     let turn = match turn(&picture, &call) {
         Ok(turn @ (Turn::Health | Turn::Ready)) => return Ok(perform::health(node, &turn, &at).await),
+        Ok(Turn::Published(document)) => return Ok(perform::published(node, document, &at).await),
         // Below `/-/` only those who are known learn what there is not.
         Err(refusal) if !is_reserved(&at.path) => return Err(Stopped::at(&at, refusal)),
         turned => turned,
@@ -101,14 +109,10 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
     let hold = node.drain.hold();
 
     // Authenticate. Nothing shown is nobody; something bad is never nobody.
-    let caller = identify(node, &picture, &mut call).await.map_err(|refusal| Stopped::at(&at, refusal))?;
-    let anonymous = caller.kind() == PrincipalKind::Anonymous;
-    if anonymous && is_reserved(&at.path) {
-        return Err(Stopped::at(&at, Refusal::Unauthenticated));
+    if let Ok(Turn::Token) = &turn {
+        return log_in(node, &picture, call, standing).await;
     }
-    if let Err(refusal) = limit_caller(node, &caller, &mut standing) {
-        return Err(Stopped::known(&at, &caller, &standing, refusal));
-    }
+    let caller = known(node, &picture, &mut call, &mut standing).await?;
     let turn = turn.map_err(|refusal| Stopped::known(&at, &caller, &Standing::default(), refusal))?;
 
     // Authorize exactly what would be done; open the entry with the permit; only then do it, from the permit.
@@ -118,7 +122,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
             let facts = permit.facts();
             // What all callers of a tenant share is charged for those alone who may call.
             if let Err(refusal) = limit_target(node, &target, &mut standing) {
-                return Err(Box::new(Stopped { facts, refusal, standing }));
+                return Err(Box::new(Stopped { facts, refusal, standing, alone: false }));
             }
             let Ok(entry) = node.log.enter(permit) else {
                 return Err(Stopped::unrecordable(facts));
@@ -144,10 +148,104 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
             };
             Ok(change::manage(node, entry, body, standing).await)
         }
-        Turn::Health | Turn::Ready => Err(Stopped::at(&at, Refusal::NotFound)),
+        Turn::Health | Turn::Ready | Turn::Published(_) | Turn::Token => Err(Stopped::at(&at, Refusal::NotFound)),
     }
 }
 
+/// Who calls, as far as that was shown, within the limits of one caller.
+async fn known(
+    node: &Node,
+    picture: &Picture,
+    call: &mut Received,
+    standing: &mut Standing,
+) -> Result<Principal, Box<Stopped>> {
+    let found = identify(node, picture, call).await;
+    let at = &call.circumstances;
+    let caller = found.map_err(|error| unknown(node, at, error, standing))?;
+    if caller.kind() == PrincipalKind::Anonymous && is_reserved(&at.path) {
+        return Err(Stopped::at(at, Refusal::Unauthenticated));
+    }
+    if let Err(refusal) = limit_caller(node, &caller, standing) {
+        return Err(Stopped::known(at, &caller, standing, refusal));
+    }
+    Ok(caller)
+}
+
+/// The same way for whoever asks for a token: what is shown is in the body, so that is read first.
+async fn log_in(
+    node: &Arc<Node>,
+    picture: &Picture,
+    call: Received,
+    mut standing: Standing,
+) -> Result<Result<Recorded<Reply>, Unrecorded>, Box<Stopped>> {
+    let bare = is_bare(&call);
+    let at = call.circumstances;
+    if node.live.control().own_issuer().is_none() {
+        return Err(Stopped::at(&at, Refusal::NotFound));
+    }
+    if !bare {
+        let message = "what is shown for a token goes into the body, and nothing into `authorization`".to_owned();
+        return Err(Stopped::at(&at, Refusal::Invalid { message }));
+    }
+    let asked = token::read(node, call.body).await.map_err(|refusal| Stopped::at(&at, refusal))?;
+    let caller = match node.identities.identify(asked.credential(at.source), &*picture.snapshot).await {
+        Ok(caller) => caller,
+        Err(error) => {
+            let mut stopped = unknown(node, &at, error.into(), &mut standing);
+            // How many there are is bounded by how often passphrases are checked at all.
+            stopped.alone |= stopped.refusal == Refusal::LoginFailed;
+            stopped.facts.detail.get_or_insert_with(|| asked.detail(node));
+            return Err(stopped);
+        }
+    };
+    if let Err(refusal) = limit_caller(node, &caller, &mut standing) {
+        return Err(Stopped::known(&at, &caller, &standing, refusal));
+    }
+    let operation =
+        asked.operation(node, &caller).map_err(|refusal| Stopped::known(&at, &caller, &standing, refusal))?;
+    let permit = permit(node, picture, caller, operation, at, &standing)?;
+    let facts = permit.facts();
+    let Ok(entry) = node.log.enter(permit) else {
+        return Err(Stopped::unrecordable(facts));
+    };
+    Ok(change::manage(node, entry, Bytes::new(), standing).await)
+}
+
+/// What becomes of a call whose caller is not known. Of a genuine credential that was revoked it is known whose it was:
+/// that is recorded, as often as its holder may call at all.
+fn unknown(node: &Node, at: &Circumstances, error: Unknown, standing: &mut Standing) -> Box<Stopped> {
+    let error = match error {
+        Unknown::Refused(refusal) => return Stopped::at(at, refusal),
+        Unknown::Identity(error) => error,
+    };
+    match error {
+        IdentityError::Refused(Reason::Passphrase) => Stopped::at(at, Refusal::LoginFailed),
+        IdentityError::Refused(reason) => {
+            tracing::debug!(request = %at.request, reason = reason.as_str(), "credential refused");
+            Stopped::at(at, Refusal::Unauthenticated)
+        }
+        IdentityError::Revoked { who, key, by } => {
+            if let Err(refusal) = standing.take(node.limiter.principal(&key)) {
+                return Stopped::limited(at, standing, refusal);
+            }
+            let detail = Some(format!("revoked={}", by.as_str()));
+            let facts = CallFacts { tenant: who.tenant.clone(), principal: Some(*who), detail, ..CallFacts::of(at) };
+            let (refusal, standing) = (Refusal::CredentialRevoked, standing.clone());
+            Box::new(Stopped { facts, refusal, standing, alone: true })
+        }
+        IdentityError::Throttled { retry_after } => {
+            Stopped::limited(at, standing, Refusal::RateLimited { retry_after })
+        }
+        IdentityError::Overloaded => {
+            tracing::warn!(request = %at.request, "too many signatures to remember");
+            Stopped::at(at, Refusal::Overloaded { retry_after: Duration::from_secs(60) })
+        }
+        IdentityError::Unavailable { issuer, cause } => {
+            tracing::warn!(request = %at.request, issuer, ?cause, "keys cannot be had");
+            Stopped::at(at, Refusal::KeysUnavailable)
+        }
+    }
+}
 /// Whether a path is one of the platform's own.
 fn is_reserved(path: &str) -> bool {
     path.starts_with("/-/")
@@ -188,7 +286,7 @@ fn permit<A: Operation>(
         };
         // What is not admitted to exist must look like what does not: no fields that only a real one would bring.
         let standing = if refusal == Refusal::NotFound { Standing::default() } else { standing.clone() };
-        Box::new(Stopped { facts: denied.facts(), refusal, standing })
+        Box::new(Stopped { facts: denied.facts(), refusal, standing, alone: false })
     })
 }
 
@@ -209,8 +307,8 @@ fn because(why: &Because) -> Refusal {
 
 /// Records a stopped call: in full where the caller is known, counted where it could be anyone.
 async fn refuse(node: &Node, stopped: Stopped) -> Result<Recorded<Reply>, Unrecorded> {
-    let Stopped { facts, refusal, standing } = stopped;
-    let known = facts.principal.as_ref().is_some_and(|principal| principal.kind != PrincipalKind::Anonymous);
+    let Stopped { facts, refusal, standing, alone } = stopped;
+    let known = alone || facts.principal.as_ref().is_some_and(|principal| principal.kind != PrincipalKind::Anonymous);
     let reply = Reply::refused(&refusal, &facts.request, &standing, Ran::default());
     let recorded = if known { node.log.refuse(facts, reply).await } else { node.log.tally(&facts, reply) };
     recorded.map_err(|error| {
@@ -221,19 +319,20 @@ async fn refuse(node: &Node, stopped: Stopped) -> Result<Recorded<Reply>, Unreco
 
 impl Stopped {
     fn at(at: &Circumstances, refusal: Refusal) -> Box<Self> {
-        Box::new(Self { facts: CallFacts::of(at), refusal, standing: Standing::default() })
+        Box::new(Self { facts: CallFacts::of(at), refusal, standing: Standing::default(), alone: false })
     }
 
     fn limited(at: &Circumstances, standing: &Standing, refusal: Refusal) -> Box<Self> {
-        Box::new(Self { facts: CallFacts::of(at), refusal, standing: standing.clone() })
+        Box::new(Self { facts: CallFacts::of(at), refusal, standing: standing.clone(), alone: false })
     }
 
     fn known(at: &Circumstances, caller: &Principal, standing: &Standing, refusal: Refusal) -> Box<Self> {
         let facts = CallFacts { principal: Some(caller.facts()), ..CallFacts::of(at) };
-        Box::new(Self { facts, refusal, standing: standing.clone() })
+        Box::new(Self { facts, refusal, standing: standing.clone(), alone: false })
     }
 
     fn unrecordable(facts: CallFacts) -> Box<Self> {
-        Box::new(Self { facts, refusal: Refusal::AuditUnavailable, standing: Standing::default() })
+        let (refusal, standing) = (Refusal::AuditUnavailable, Standing::default());
+        Box::new(Self { facts, refusal, standing, alone: false })
     }
 }

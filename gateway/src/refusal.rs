@@ -39,6 +39,10 @@ pub enum Refusal {
     },
     /// No credential, or one that is not believed.
     Unauthenticated,
+    /// A credential that was genuine until it was revoked.
+    CredentialRevoked,
+    /// No such user, or not the passphrase.
+    LoginFailed,
     /// The keys to check the credential cannot be had.
     KeysUnavailable,
     /// Policies do not allow it.
@@ -136,7 +140,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::Invalid { .. } => StatusCode::BAD_REQUEST,
-            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Unauthenticated | Self::CredentialRevoked | Self::LoginFailed => StatusCode::UNAUTHORIZED,
             Self::Forbidden | Self::Escalates { .. } | Self::SecretDenied { .. } => StatusCode::FORBIDDEN,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound | Self::Missing { .. } => StatusCode::NOT_FOUND,
@@ -181,6 +185,8 @@ impl Refusal {
             Self::ExpectationFailed => "expectation_failed",
             Self::RateLimited { .. } => "rate_limited",
             Self::Unauthenticated => "unauthenticated",
+            Self::CredentialRevoked => "credential_revoked",
+            Self::LoginFailed => "login_failed",
             Self::KeysUnavailable => "keys_unavailable",
             Self::Forbidden => "forbidden",
             Self::Misdirected => "misdirected",
@@ -225,6 +231,8 @@ impl Refusal {
             Self::ExpectationFailed => "nothing but `100-continue` can be expected",
             Self::RateLimited { .. } => "a rate limit is used up; come back after the time given",
             Self::Unauthenticated => "a valid credential is needed",
+            Self::CredentialRevoked => "the credential was revoked",
+            Self::LoginFailed => "there is no such user, or the passphrase is another",
             Self::KeysUnavailable => "the keys to check the credential cannot be had at the moment",
             Self::Forbidden => "policies do not allow this",
             Self::Misdirected => "connect to this very host, by its name and with the certificate it asks for",
@@ -294,6 +302,8 @@ impl Refusal {
             | Self::ExpectationFailed
             | Self::RateLimited { .. }
             | Self::Unauthenticated
+            | Self::CredentialRevoked
+            | Self::LoginFailed
             | Self::KeysUnavailable
             | Self::Forbidden
             | Self::Misdirected
@@ -379,7 +389,11 @@ impl Refusal {
             | Self::Unavailable { retry_after } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(*retry_after)));
             }
-            Self::Unauthenticated => {
+            // Issuers are asked again after a few seconds: no caller gains by being quicker.
+            Self::KeysUnavailable => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            Self::Unauthenticated | Self::CredentialRevoked | Self::LoginFailed => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::MethodNotAllowed { allow } => {

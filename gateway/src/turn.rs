@@ -18,10 +18,23 @@ pub(crate) enum Turn {
     Health,
     /// Whether the node takes calls.
     Ready,
+    /// What others verify tokens of the node's own issuer by.
+    Published(Document),
+    /// A token of the node's own issuer.
+    Token,
     /// A function.
     Invoke(Arc<Target>),
     /// A change, or a look at what exists.
     Manage(Asked),
+}
+
+/// A document of the node's own issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Document {
+    /// Where its keys and its endpoints are.
+    Discovery,
+    /// Its keys.
+    Keys,
 }
 
 /// Finds it, or says that there is nothing.
@@ -35,11 +48,17 @@ pub(crate) fn turn(picture: &Picture, call: &Received) -> Result<Turn, Refusal> 
         };
     };
     match reserved {
-        "health" | "ready" if call.method != Method::GET && call.method != Method::HEAD => {
+        "health" | "ready" | "issuer/jwks" | "issuer/.well-known/openid-configuration"
+            if call.method != Method::GET && call.method != Method::HEAD =>
+        {
             Err(Refusal::MethodNotAllowed { allow: "GET, HEAD".into() })
         }
         "health" => Ok(Turn::Health),
         "ready" => Ok(Turn::Ready),
+        "issuer/jwks" => Ok(Turn::Published(Document::Keys)),
+        "issuer/.well-known/openid-configuration" => Ok(Turn::Published(Document::Discovery)),
+        "issuer/token" if call.method == Method::POST => Ok(Turn::Token),
+        "issuer/token" => Err(Refusal::MethodNotAllowed { allow: "POST".into() }),
         _ => by_name(picture, call, reserved),
     }
 }

@@ -88,6 +88,8 @@ names! {
         Sigv4 = "sigv4",
         /// A client certificate.
         Certificate = "certificate",
+        /// A passphrase, shown to the node's own issuer.
+        Passphrase = "passphrase",
         /// Nothing.
         None = "none",
     }
@@ -237,6 +239,44 @@ pub struct Circumstances {
     pub path: Arc<str>,
 }
 
+/// What a token says of the session it belongs to, beyond who and for how long. Empty where nothing is known: for
+/// keys, and for nobody.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// What it is good for, in its issuer's words; absent where it is not limited so, which is not the same as none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub scopes: Option<Vec<String>>,
+    /// Whether more than one factor was shown to its issuer.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub mfa: bool,
+    /// When its subject last proved who it is, seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub authenticated: Option<u64>,
+    /// Who acts in the subject's stead (RFC 8693, `act`), as its issuer names it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub actor: Option<String>,
+    /// The program it was issued to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub client: Option<String>,
+    /// For whom it is meant.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub audiences: Vec<String>,
+    /// When it ends, seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expires: Option<u64>,
+}
+
+impl Session {
+    /// Whether it says anything a reader of the log would want to know of.
+    pub fn tells(&self) -> bool {
+        self.scopes.is_some()
+            || self.mfa
+            || self.authenticated.is_some()
+            || self.actor.is_some()
+            || self.client.is_some()
+    }
+}
+
 /// A principal as the log names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrincipalFacts {
@@ -258,6 +298,9 @@ pub struct PrincipalFacts {
     /// How it proved to hold a key.
     #[serde(skip_serializing_if = "Bound::is_none", default)]
     pub bound: Bound,
+    /// What its token says of the session.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session: Option<Session>,
 }
 
 /// A decision as the log names it.

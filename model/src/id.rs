@@ -160,6 +160,8 @@ owned_id!(/// A route of a tenant: `<tenant>.r_<16>`.
     RouteId, TenantId, "r", "route");
 owned_id!(/// An API key of a tenant: `<tenant>.k_<16>`.
     KeyId, TenantId, "k", "API key");
+owned_id!(/// A revocation in a tenant: `<tenant>.x_<16>`.
+    RevocationId, TenantId, "x", "revocation");
 
 /// The tenant that stands for the platform itself: its operators are members of it, and no function lives in it.
 pub fn platform_tenant() -> TenantId {

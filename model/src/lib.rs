@@ -19,6 +19,7 @@ pub mod operation;
 pub mod random;
 pub mod reading;
 pub mod resource;
+pub mod revocation;
 pub mod route;
 pub mod secret;
 pub mod tenant;
@@ -28,15 +29,18 @@ pub use digest::Digest;
 pub use egress::{EgressCeiling, EgressEnd, EgressFacts, EgressRule};
 pub use facts::{
     Bound, CallFacts, Circumstances, CredentialKind, DecisionFacts, Ending, Isolation, Level, Origin, OutcomeFacts,
-    PolicyTier, PrincipalFacts, PrincipalKind, Reply, SetFacts, Subject, TlsVersion, Usage, UseFacts,
+    PolicyTier, PrincipalFacts, PrincipalKind, Reply, Session, SetFacts, Subject, TlsVersion, Usage, UseFacts,
 };
 pub use function::{FunctionSettings, Recycle};
-pub use id::{CellId, FunctionId, IdError, KeyId, OrganisationId, RequestId, RouteId, TenantId, VersionId};
+pub use id::{
+    CellId, FunctionId, IdError, KeyId, OrganisationId, RequestId, RevocationId, RouteId, TenantId, VersionId,
+};
 pub use limits::{FunctionLimits, Limits, Rate, TenantLimits};
 pub use machine::{ClientAccount, ClientCa, KeyKind, KeySettings, Network};
 pub use operation::{Action, Govern, Grants, Invoke, Manage, Operation, Resource};
 pub use random::{OsRandom, Random};
 pub use reading::{CursorError, LogCursor, LogRange, UsageCursor, UsageRange};
+pub use revocation::RevocationTarget;
 pub use route::RouteSpec;
 pub use secret::{Env, SealedEnv, SealedValue, SecretValue, WrappedDataKey};
 pub use tenant::TenantSettings;

@@ -4,16 +4,17 @@
 //! wraps the very value in a permit, so what was allowed is what is done. Must never gain a catch-all variant.
 
 use crate::digest::Digest;
-use crate::egress::EgressCeiling;
 use crate::function::FunctionSettings;
-use crate::id::{FunctionId, KeyId, TenantId, platform_tenant};
+use crate::id::{FunctionId, KeyId, RevocationId, TenantId};
 use crate::machine::{ClientCa, KeySettings};
 use crate::reading::{LogRange, UsageRange};
+use crate::revocation::RevocationTarget;
 use crate::route::RouteSpec;
 use crate::secret::SecretValue;
 use crate::tenant::TenantSettings;
 use std::sync::Arc;
 
+mod manage;
 mod touched;
 
 pub use crate::govern::{Govern, OrganisationRef};
@@ -50,6 +51,10 @@ actions! {
     CreateTenant,
     /// Set what a tenant may use, and what its functions may ask of the outside. On the platform.
     PutTenantSettings,
+    /// Shut a tenant: nobody of it is let in. On the platform.
+    SuspendTenant,
+    /// Open a tenant that was shut. On the platform.
+    ResumeTenant,
     /// See which tenants there are. On the platform.
     ListTenants,
     /// Make an organisation. On the platform.
@@ -120,6 +125,22 @@ actions! {
     ListClientCas,
     /// Trust an authority no more.
     RemoveClientCa,
+    /// Revoke a token, a signing key, a subject, or all tokens issued before a moment.
+    Revoke,
+    /// See what is revoked.
+    ListRevocations,
+    /// Undo a revocation.
+    Reinstate,
+    /// Add a user of the node's own issuer, or change its roles or passphrase.
+    PutUser,
+    /// Remove a user.
+    RemoveUser,
+    /// See users, never their passphrases.
+    ListUsers,
+    /// Give oneself a token for a short time.
+    IssueToken,
+    /// Sign with a new key from now on. On the platform.
+    RotateIssuerKey,
     /// Read a function's logs.
     ReadLogs,
     /// See a tenant's cells.
@@ -139,6 +160,21 @@ pub struct FunctionRef {
     pub name: Arc<str>,
 }
 
+/// What a token of the node's own issuer is to say. Whoever it is for, is whoever it is asked by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// For whom it is meant.
+    pub audiences: Vec<String>,
+    /// Roles it is good for.
+    pub roles: Vec<String>,
+    /// Scopes it is limited to, if it is.
+    pub scopes: Option<Vec<String>>,
+    /// When the passphrase was shown, seconds since 1970.
+    pub authenticated: u64,
+    /// When it ends, seconds since 1970.
+    pub expires: u64,
+}
+
 /// Change or read what exists. Carries everything the change needs, so that the permit does too.
 pub enum Manage {
     /// Set what binds tenants from above. All of it is an operation on the installation.
@@ -154,6 +190,18 @@ pub enum Manage {
         tenant: TenantId,
         /// All that shall be set.
         settings: TenantSettings,
+    },
+    /// Shut a tenant.
+    SuspendTenant {
+        /// Which.
+        tenant: TenantId,
+        /// Why, for whoever reads the log.
+        reason: String,
+    },
+    /// Open a tenant that was shut.
+    ResumeTenant {
+        /// Which.
+        tenant: TenantId,
     },
     /// List tenants.
     ListTenants,
@@ -173,6 +221,8 @@ pub enum Manage {
     PutMember {
         /// Where.
         tenant: TenantId,
+        /// Who vouches for it; whoever does when absent.
+        issuer: Option<String>,
         /// Subject as its issuer names it.
         subject: String,
         /// All the roles it shall have.
@@ -182,6 +232,8 @@ pub enum Manage {
     RemoveMember {
         /// Where.
         tenant: TenantId,
+        /// Who vouches for it; whoever does when absent.
+        issuer: Option<String>,
         /// Subject as its issuer names it.
         subject: String,
     },
@@ -351,6 +403,62 @@ pub enum Manage {
         /// Its name there.
         name: String,
     },
+    /// Revoke something, from the next call on.
+    Revoke {
+        /// Where.
+        tenant: TenantId,
+        /// What.
+        target: RevocationTarget,
+        /// Why, for whoever reads the list.
+        reason: String,
+        /// When the token revoked ends by itself, seconds since 1970, where that is known.
+        expires: Option<u64>,
+    },
+    /// List revocations.
+    ListRevocations {
+        /// Where.
+        tenant: TenantId,
+    },
+    /// Undo a revocation.
+    Reinstate {
+        /// Which; names its tenant.
+        revocation: RevocationId,
+    },
+    /// Add a user of the node's own issuer, or change its roles or passphrase.
+    PutUser {
+        /// Where.
+        tenant: TenantId,
+        /// Its name.
+        name: String,
+        /// All the roles it shall have.
+        roles: Vec<String>,
+        /// Its passphrase; the one it has where absent.
+        passphrase: Option<SecretValue>,
+    },
+    /// Remove a user.
+    RemoveUser {
+        /// Where.
+        tenant: TenantId,
+        /// Its name.
+        name: String,
+    },
+    /// List users.
+    ListUsers {
+        /// Where.
+        tenant: TenantId,
+    },
+    /// Give whoever asks a token of the node's own issuer.
+    IssueToken {
+        /// Where.
+        tenant: TenantId,
+        /// What it says.
+        grant: Grant,
+    },
+    /// Have the node's own issuer sign with a new key.
+    RotateIssuerKey {
+        /// Whether tokens signed until now are worth nothing at once.
+        forget: bool,
+    },
     /// Read log lines of a function.
     ReadLogs {
         /// Of which function.
@@ -374,191 +482,4 @@ pub enum Manage {
     },
     /// Read the node's counters.
     ReadMetrics,
-}
-
-impl Operation for Manage {
-    fn action(&self) -> Action {
-        match self {
-            Self::Govern(govern) => govern.action(),
-            Self::CreateTenant { .. } => Action::CreateTenant,
-            Self::PutTenantSettings { .. } => Action::PutTenantSettings,
-            Self::ListTenants => Action::ListTenants,
-            Self::ReadTenant { .. } => Action::ReadTenant,
-            Self::ReadUsage { .. } => Action::ReadUsage,
-            Self::PutMember { .. } => Action::PutMember,
-            Self::RemoveMember { .. } => Action::RemoveMember,
-            Self::PutFunction { .. } => Action::PutFunction,
-            Self::PublishVersion { .. } => Action::PublishVersion,
-            Self::PruneVersions { .. } => Action::PruneVersions,
-            Self::RemoveFunction { .. } => Action::RemoveFunction,
-            Self::PutRoutes { .. } => Action::PutRoutes,
-            Self::PutPolicy { .. } => Action::PutPolicy,
-            Self::RemovePolicy { .. } => Action::RemovePolicy,
-            Self::PutSecret { .. } => Action::PutSecret,
-            Self::ListSecrets { .. } => Action::ListSecrets,
-            Self::RemoveSecret { .. } => Action::RemoveSecret,
-            Self::RotateSecret { .. } => Action::RotateSecret,
-            Self::RollbackSecret { .. } => Action::RollbackSecret,
-            Self::ListSecretVersions { .. } => Action::ListSecretVersions,
-            Self::RotateTenantKey { .. } => Action::RotateTenantKey,
-            Self::ShredTenant { .. } => Action::ShredTenant,
-            Self::RotateRootKey { .. } => Action::RotateRootKey,
-            Self::ReadRootKey => Action::ReadRootKey,
-            Self::CreateKey { .. } => Action::CreateKey,
-            Self::ListKeys { .. } => Action::ListKeys,
-            Self::RevokeKey { .. } => Action::RevokeKey,
-            Self::PutClientCa { .. } => Action::PutClientCa,
-            Self::ListClientCas { .. } => Action::ListClientCas,
-            Self::RemoveClientCa { .. } => Action::RemoveClientCa,
-            Self::ReadLogs { .. } => Action::ReadLogs,
-            Self::ListCells { .. } => Action::ListCells,
-            Self::RecycleCells { .. } => Action::RecycleCells,
-            Self::ReadMetrics => Action::ReadMetrics,
-        }
-    }
-
-    fn tenant(&self) -> TenantId {
-        match self {
-            Self::Govern(_)
-            | Self::CreateTenant { .. }
-            | Self::PutTenantSettings { .. }
-            | Self::ListTenants
-            | Self::ShredTenant { .. }
-            | Self::RotateRootKey { .. }
-            | Self::ReadRootKey
-            | Self::ReadMetrics => platform_tenant(),
-            Self::ReadTenant { tenant }
-            | Self::ReadUsage { tenant, .. }
-            | Self::PutMember { tenant, .. }
-            | Self::RemoveMember { tenant, .. }
-            | Self::PutRoutes { tenant, .. }
-            | Self::PutPolicy { tenant, .. }
-            | Self::RemovePolicy { tenant, .. }
-            | Self::CreateKey { tenant, .. }
-            | Self::ListKeys { tenant }
-            | Self::RotateTenantKey { tenant }
-            | Self::PutClientCa { tenant, .. }
-            | Self::ListClientCas { tenant }
-            | Self::RemoveClientCa { tenant, .. }
-            | Self::ListCells { tenant, .. }
-            | Self::RecycleCells { tenant, .. } => tenant.clone(),
-            Self::RevokeKey { key } => key.tenant(),
-            Self::PutFunction { function, .. }
-            | Self::PublishVersion { function, .. }
-            | Self::PruneVersions { function, .. }
-            | Self::RemoveFunction { function }
-            | Self::PutSecret { function, .. }
-            | Self::ListSecrets { function }
-            | Self::RemoveSecret { function, .. }
-            | Self::RotateSecret { function, .. }
-            | Self::RollbackSecret { function, .. }
-            | Self::ListSecretVersions { function, .. }
-            | Self::ReadLogs { function, .. } => function.id.tenant(),
-        }
-    }
-
-    fn resource(&self) -> Resource {
-        match self {
-            Self::Govern(_)
-            | Self::CreateTenant { .. }
-            | Self::PutTenantSettings { .. }
-            | Self::ListTenants
-            | Self::ShredTenant { .. }
-            | Self::RotateRootKey { .. }
-            | Self::ReadRootKey
-            | Self::ReadMetrics => Resource::Platform,
-            Self::PutFunction { function, .. }
-            | Self::PublishVersion { function, .. }
-            | Self::PruneVersions { function, .. }
-            | Self::RemoveFunction { function }
-            | Self::ListSecrets { function }
-            | Self::ReadLogs { function, .. } => {
-                Resource::Function { id: function.id.clone(), name: function.name.clone() }
-            }
-            Self::PutSecret { function, name, .. }
-            | Self::RemoveSecret { function, name }
-            | Self::RotateSecret { function, name, .. }
-            | Self::RollbackSecret { function, name, .. }
-            | Self::ListSecretVersions { function, name } => Resource::Secret {
-                function: function.id.clone(),
-                function_name: function.name.clone(),
-                name: name.as_str().into(),
-            },
-            Self::PutRoutes { tenant, app, .. } => Resource::Api { tenant: tenant.clone(), name: app.clone() },
-            Self::PutPolicy { tenant, name, .. } | Self::RemovePolicy { tenant, name } => {
-                Resource::PolicySet { tenant: tenant.clone(), policy: name.clone() }
-            }
-            Self::CreateKey { tenant, account, roles, .. } => {
-                Resource::Account { tenant: tenant.clone(), name: account.clone(), roles: roles.clone() }
-            }
-            Self::RevokeKey { key } => Resource::ApiKey(key.clone()),
-            _ => Resource::Tenant(self.tenant()),
-        }
-    }
-
-    fn detail(&self) -> Option<String> {
-        match self {
-            Self::Govern(govern) => govern.detail(),
-            Self::CreateTenant { name } => Some(format!("name={name}")),
-            Self::PutTenantSettings { tenant, settings } => {
-                // What an operator opened is told in full; only the record itself cuts what is too long for it.
-                let egress =
-                    settings.egress.as_ref().map_or_else(|| "egress=default".to_owned(), EgressCeiling::detail);
-                let limits =
-                    settings.limits.as_ref().map_or_else(|| "default".to_owned(), |limits| format!("{limits:?}"));
-                Some(format!("tenant={tenant} limits={limits} {egress}"))
-            }
-            Self::PutMember { subject, roles, .. } => Some(format!("subject={subject} roles={}", roles.join(","))),
-            Self::RemoveMember { subject, .. } => Some(format!("subject={subject}")),
-            Self::PublishVersion { component, component_bytes, .. } => {
-                Some(format!("component={component} bytes={component_bytes}"))
-            }
-            Self::PruneVersions { keep, .. } => Some(format!("keep={keep}")),
-            Self::PutRoutes { app, routes, .. } => Some(format!("app={app} routes={}", routes.len())),
-            Self::PutPolicy { name, .. }
-            | Self::RemovePolicy { name, .. }
-            | Self::PutSecret { name, .. }
-            | Self::RemoveSecret { name, .. }
-            | Self::ListSecretVersions { name, .. }
-            | Self::RemoveClientCa { name, .. } => Some(format!("name={name}")),
-            Self::RotateSecret { name, revoke_older, .. } => Some(format!("name={name} revoke_older={revoke_older}")),
-            Self::RollbackSecret { name, version, .. } => Some(format!("name={name} version={version}")),
-            Self::ShredTenant { tenant, keys } => Some(format!("tenant={tenant} destroys={}", keys.join(","))),
-            Self::RotateRootKey { destroy_old } => Some(format!("destroy_old={destroy_old}")),
-            Self::CreateKey { account, roles, ttl_seconds, scopes, settings, .. } => {
-                let (roles, scopes) = (roles.join(","), scopes.join(","));
-                Some(format!(
-                    "account={account} roles={roles} scopes={scopes} ttl_seconds={ttl_seconds}{}",
-                    settings.detail()
-                ))
-            }
-            Self::PutClientCa { name, ca, .. } => Some(format!("name={name} {}", ca.detail())),
-            Self::RevokeKey { key } => Some(format!("key={key}")),
-            Self::ListCells { function, .. } | Self::RecycleCells { function, .. } => {
-                function.as_ref().map(|function| format!("function={}", function.name))
-            }
-            Self::ListTenants
-            | Self::ReadMetrics
-            | Self::ReadRootKey
-            | Self::RotateTenantKey { .. }
-            | Self::ReadTenant { .. }
-            | Self::ReadUsage { .. }
-            | Self::PutFunction { .. }
-            | Self::RemoveFunction { .. }
-            | Self::ListSecrets { .. }
-            | Self::ListKeys { .. }
-            | Self::ListClientCas { .. }
-            | Self::ReadLogs { .. } => None,
-        }
-    }
-
-    fn grants(&self) -> Option<Grants<'_>> {
-        match self {
-            Self::PutMember { roles, .. } => Some(Grants::Roles(roles, &[])),
-            Self::CreateKey { roles, scopes, .. } => Some(Grants::Roles(roles, scopes)),
-            Self::PutClientCa { ca, .. } => Some(Grants::Accounts(&ca.accounts)),
-            Self::PutPolicy { name, text, .. } => Some(Grants::Policy(name, text)),
-            _ => None,
-        }
-    }
 }

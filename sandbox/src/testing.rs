@@ -357,6 +357,14 @@ impl Directory for Nobody {
         Vec::new()
     }
 
+    fn revoked(&self, _: &cofferdam_authz::Shown<'_>) -> Option<cofferdam_authz::RevokedBy> {
+        None
+    }
+
+    fn user(&self, _: &TenantId, _: &str) -> Option<Arc<cofferdam_authz::UserRecord>> {
+        None
+    }
+
     fn api_key(&self, _: &cofferdam_model::KeyId) -> Option<Arc<cofferdam_authz::ApiKeyRecord>> {
         None
     }

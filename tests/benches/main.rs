@@ -1,7 +1,8 @@
 //! `make bench`: what a call costs with everything on, measured on real nodes over real TLS.
 //!
 //! Owns the order and the tables of the README and of closing notes. Ratios of one run on one machine are what counts.
-//! `make bench ONLY=cells` measures one part: `load`, `cells`, `stops`, `neighbour`, `decide`, `unseal` or `peer`.
+//! `make bench ONLY=cells` measures one part: `load`, `tokens`, `cells`, `stops`, `neighbour`, `decide`, `unseal` or
+//! `peer`.
 
 mod cells;
 mod decide;
@@ -12,6 +13,7 @@ mod peer;
 mod stops;
 mod tenants;
 mod times;
+mod tokens;
 mod unseal;
 
 #[tokio::main]
@@ -25,6 +27,9 @@ async fn main() {
     let wanted = |part: &str| only.is_empty() || only.iter().any(|asked| asked == part);
     if wanted("load") {
         load::run().await;
+    }
+    if wanted("tokens") {
+        tokens::run().await;
     }
     if wanted("cells") {
         cells::run().await;

@@ -2,7 +2,7 @@
 //!
 //! Owns its life and its command line. Must never end a process it did not start.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
@@ -56,6 +56,16 @@ impl Site {
         let mut command = Command::new(binary("cofferdam"));
         command.args(arguments).arg("--data").arg(self.data()).env_remove("COFFERDAM_URL").stdin(Stdio::null());
         Ok(command.output()?)
+    }
+
+    /// The same with a line of standard input.
+    pub fn try_run_with(&self, arguments: &[&str], line: &str) -> Result<Output, Broken> {
+        let mut command = Command::new(binary("cofferdam"));
+        command.args(arguments).arg("--data").arg(self.data()).env_remove("COFFERDAM_URL");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        // Dropped at once, which ends the input.
+        writeln!(child.stdin.take().ok_or("no stdin")?, "{line}")?;
+        Ok(child.wait_with_output()?)
     }
 
     /// Runs a `cofferdam` command on it that must succeed; gives its standard output.

@@ -34,7 +34,12 @@ impl Scene {
 
     /// The same with this added to the node's configuration, and no limit raised.
     pub fn with_config(config: &str) -> Result<Self, Broken> {
-        let scene = Self::bare_configured(config)?;
+        Self::with_settings("", config)
+    }
+
+    /// The same with settings at the top of the configuration as well, before its first table.
+    pub fn with_settings(top: &str, config: &str) -> Result<Self, Broken> {
+        let scene = Self::bare_configured(top, config)?;
         for tenant in ["acme", "globex"] {
             scene.node.run(&scene.site, &["tenant", "create", tenant])?;
             let manifest = root().join(format!("tests/scene/{tenant}.toml"));
@@ -71,14 +76,14 @@ impl Scene {
 
     /// The same with further lines in the table of limits.
     pub fn bare_with(limits: &str) -> Result<Self, Broken> {
-        Self::bare_configured(&format!("{LIMITS}{limits}\n"))
+        Self::bare_configured("", &format!("{LIMITS}{limits}\n"))
     }
 
-    fn bare_configured(more: &str) -> Result<Self, Broken> {
+    fn bare_configured(top: &str, more: &str) -> Result<Self, Broken> {
         let site = Site::init()?;
         let config = site.data().join("cofferdam.toml");
         let was = std::fs::read_to_string(&config).unwrap_or_default();
-        std::fs::write(&config, format!("{was}\n{more}"))?;
+        std::fs::write(&config, format!("{top}\n{was}\n{more}"))?;
         let node = Node::start(&site)?;
         Ok(Self { site, node })
     }

@@ -77,6 +77,7 @@ fn facts_of(call: u64) -> CallFacts {
             credential: CredentialKind::Jwt,
             credential_id: None,
             bound: Default::default(),
+            session: None,
         }),
         decision: Some(DecisionFacts {
             outcome: "allow".into(),

@@ -21,6 +21,7 @@ use cofferdam_model::{Circumstances, Operation, PolicyTier, SetFacts, TenantId};
 
 pub use self::explain::{Explanation, TierExplanation};
 pub use self::permit::{Because, Denied, Outcome, Permit};
+pub use self::session::narrows as scopes_narrow;
 pub use self::work::Errand;
 
 use self::session::Session;

@@ -5,7 +5,7 @@
 
 use aws_lc_rs::digest;
 use cofferdam_model::id::is_name;
-use cofferdam_model::{Digest, Operation, PolicyTier, SetFacts};
+use cofferdam_model::{Action, Digest, Operation, PolicyTier, SetFacts};
 
 use super::Authorizer;
 use crate::identity::Principal;
@@ -27,7 +27,11 @@ impl<'a> Session<'a> {
         principal.scopes().map(|scopes| Self { scopes, actions: actions(scopes, bits) })
     }
 
+    /// Whether it is good for this. Whatever it is good for, a token for no more than that can be had for it.
     pub(super) fn allows<A: Operation>(&self, operation: &A) -> bool {
+        if operation.action() == Action::IssueToken {
+            return true;
+        }
         let action = bit(operation.action()).unwrap_or_default();
         let resource = operation.resource();
         let mut functions = self.functions().peekable();
@@ -52,6 +56,17 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Whether scopes are good for no more than others. A part of them is not enough: who leaves out the last function
+/// would be good for all functions.
+pub fn narrows(less: &[String], most: &[String]) -> bool {
+    let is_function = |scope: &&String| scope.starts_with(FUNCTION);
+    let kept = |kind: &dyn Fn(&&String) -> bool| {
+        !most.iter().any(|scope| kind(&scope)) || less.iter().any(|scope| kind(&scope))
+    };
+    let part = less.iter().all(|scope| most.contains(scope));
+    less.is_empty() || (part && kept(&is_function) && kept(&|scope| !is_function(scope)))
+}
+
 /// The actions that scopes speak of. A word that is no scope speaks of none, and so narrows to nothing.
 pub(super) fn actions(scopes: &[String], bits: &Bits) -> Option<Actions> {
     let mut named = scopes.iter().filter(|scope| !scope.starts_with(FUNCTION)).peekable();
@@ -67,5 +82,24 @@ impl Authorizer {
             None => self.compiler.bits.named(scope).is_some(),
         };
         scopes.iter().find(|scope| !known(scope)).map_or(Ok(()), |scope| Err(scope.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_that_leave_out_a_kind_are_no_narrower() {
+        let list = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let narrows = |less: &str, most: &str| narrows(&list(less), &list(most));
+        for (less, most) in
+            [("Data", "Data"), ("Data", "Data Observe"), ("Data fn:a", "Data fn:a fn:b"), ("", "Data fn:a")]
+        {
+            assert!(narrows(less, most), "{less} of {most}");
+        }
+        for (less, most) in [("Data", "Data fn:a"), ("fn:a", "Data fn:a"), ("Data Observe", "Data"), ("Data", "fn:a")] {
+            assert!(!narrows(less, most), "{less} of {most}");
+        }
     }
 }

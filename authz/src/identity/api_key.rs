@@ -12,8 +12,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cofferdam_model::{KeyId, KeyKind, KeySettings, Random, TenantId, UnixNanos};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use super::revoked::{RevokedBy, Shown};
 use super::{Directory, Principal};
-use crate::error::Refusal;
+use crate::error::{IdentityError, Refusal};
 
 const PREFIX: &str = "cof_";
 const BODY: usize = 16;
@@ -76,24 +77,25 @@ pub struct ApiKeyRecord {
 }
 
 impl ApiKeyRecord {
-    /// Whether its account is to be believed now and from there. A key that is bound to networks is good from nowhere
-    /// where it cannot be told.
-    pub(super) fn check(
-        &self,
-        source: Option<IpAddr>,
-        directory: &dyn Directory,
-        now: UnixNanos,
-    ) -> Result<(), Refusal> {
-        if self.revoked {
-            return Err(Refusal::Revoked);
+    /// Its account, once the key was shown to be genuine, unless something of it was revoked.
+    pub(super) fn admit(&self, who: Principal, directory: &dyn Directory) -> Result<Principal, IdentityError> {
+        let tenant = self.id.tenant();
+        let by =
+            if self.revoked { Some(RevokedBy::ApiKey) } else { Shown::account(&tenant, &self.account).by(directory) };
+        match by {
+            Some(by) => Err(IdentityError::revoked(&who, by)),
+            None => Ok(who),
         }
+    }
+
+    /// Whether it is good now and from there. A key that is bound to networks is good from nowhere where it cannot be
+    /// told.
+    pub(super) fn check(&self, source: Option<IpAddr>, now: UnixNanos) -> Result<(), Refusal> {
         if now >= self.expires {
             return Err(Refusal::Expired);
         }
-        if !source.map_or(self.settings.networks.is_empty(), |source| self.settings.allows(source)) {
-            return Err(Refusal::Network);
-        }
-        if directory.tenant_active(&self.id.tenant()) { Ok(()) } else { Err(Refusal::Tenant) }
+        let there = source.map_or(self.settings.networks.is_empty(), |source| self.settings.allows(source));
+        if there { Ok(()) } else { Err(Refusal::Network) }
     }
 }
 
@@ -127,17 +129,18 @@ pub(super) fn identify(
     source: Option<IpAddr>,
     directory: &dyn Directory,
     now: UnixNanos,
-) -> Result<Principal, Refusal> {
+) -> Result<Principal, IdentityError> {
     let (id, secret) = read(text)?;
     let record = directory.api_key(&id).filter(|record| record.id == id && record.settings.kind == KeyKind::ApiKey);
     // An unknown key costs what a wrong secret costs.
     let expected = record.as_ref().map_or([0u8; 32], |record| record.mac);
     let genuine = hmac::verify(&pepper.key(), &message(&id, &secret), &expected).is_ok();
     let record = record.filter(|_| genuine).ok_or(Refusal::ApiKey)?;
-    record.check(source, directory, now)?;
-    let tenant = id.tenant();
     let (account, key) = (record.account.as_str().into(), id.as_str().into());
-    Ok(Principal::service_account(account, tenant, record.roles.clone(), key).narrowed(record.scopes.clone()))
+    let who = Principal::service_account(account, id.tenant(), record.roles.clone(), key);
+    let who = record.admit(who.narrowed(record.scopes.clone()), directory)?;
+    record.check(source, now)?;
+    Ok(who)
 }
 
 /// Takes a text apart by position: base64url may contain `_`, so splitting would not do.

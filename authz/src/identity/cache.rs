@@ -4,9 +4,10 @@
 //! that a change of tenants, roles or keys would make wrong: those are looked up anew for every call.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::jwt::Verified;
+use super::claims::Verified;
 
 /// Several short locks, so that no two cores wait for one.
 const SHARDS: usize = 16;
@@ -18,6 +19,8 @@ pub(super) type TokenDigest = [u8; 32];
 #[derive(Default)]
 pub(super) struct Cache {
     shards: [Mutex<HashMap<TokenDigest, Arc<Verified>>>; SHARDS],
+    hits: AtomicU64,
+    verified: AtomicU64,
 }
 
 impl Cache {
@@ -37,6 +40,17 @@ impl Cache {
             tokens.remove(&any);
         }
         tokens.insert(digest, verified);
+    }
+
+    /// One more token was believed for having been verified before, or was verified.
+    pub(super) fn count(&self, hit: bool) {
+        let counter = if hit { &self.hits } else { &self.verified };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were, of either kind: remembered ones first.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.verified.load(Ordering::Relaxed))
     }
 
     pub(super) fn remove(&self, digest: &TokenDigest) {

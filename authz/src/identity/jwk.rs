@@ -23,6 +23,9 @@ pub const JWKS_BYTES: usize = 256 * 1024;
 const KEYS: usize = 128;
 const KID_BYTES: usize = 255;
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+/// What a key of RSA may sign with, as far as its own words and the declaration allow.
+const RSA: &[Algorithm] =
+    &[Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
 
 /// A key that may verify signatures of certain algorithms.
 pub(super) struct Key {
@@ -55,10 +58,9 @@ impl Key {
     }
 
     /// Whether `signature` (base64url) is this key's over `message`.
-    pub(super) fn verifies(&self, message: &str, signature: &str, algorithm: Algorithm) -> bool {
+    pub(super) fn verifies(&self, message: &[u8], signature: &str, algorithm: Algorithm) -> bool {
         self.may(algorithm)
-            && jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.decoding, algorithm.primitive())
-                .unwrap_or(false)
+            && jsonwebtoken::crypto::verify(signature, message, &self.decoding, algorithm.primitive()).unwrap_or(false)
     }
 }
 
@@ -102,14 +104,18 @@ fn usable(jwk: &Map<String, Value>, wanted: &[Algorithm]) -> Option<Key> {
         ("RSA", None) => {
             let (n, e) = rsa(jwk)?;
             let print = sha256(&[b"rsa", &n, b"/", &e]);
-            (&[Algorithm::RS256, Algorithm::PS256], DecodingKey::from_rsa_raw_components(&n, &e), print)
+            (RSA, DecodingKey::from_rsa_raw_components(&n, &e), print)
         }
         ("EC", Some("P-256")) => {
-            let point = [&[4u8], &*coordinate(jwk, "x")?, &*coordinate(jwk, "y")?].concat();
+            let point = [&[4u8], &*coordinate(jwk, "x", 32)?, &*coordinate(jwk, "y", 32)?].concat();
             (&[Algorithm::ES256], DecodingKey::from_ec_der(&point), sha256(&[b"p256", &point]))
         }
+        ("EC", Some("P-384")) => {
+            let point = [&[4u8], &*coordinate(jwk, "x", 48)?, &*coordinate(jwk, "y", 48)?].concat();
+            (&[Algorithm::ES384], DecodingKey::from_ec_der(&point), sha256(&[b"p384", &point]))
+        }
         ("OKP", Some("Ed25519")) => {
-            let point = coordinate(jwk, "x")?;
+            let point = coordinate(jwk, "x", 32)?;
             (&[Algorithm::EdDSA], DecodingKey::from_ed_der(&point), sha256(&[b"ed25519", &point]))
         }
         _ => return None,
@@ -144,9 +150,9 @@ fn number(jwk: &Map<String, Value>, name: &str) -> Option<Vec<u8>> {
     Some(bytes.get(start..)?.to_vec())
 }
 
-/// A coordinate of exactly 32 bytes.
-fn coordinate(jwk: &Map<String, Value>, name: &str) -> Option<Vec<u8>> {
-    URL_SAFE_NO_PAD.decode(text(jwk, name)?).ok().filter(|bytes| bytes.len() == 32)
+/// A coordinate of exactly so many bytes.
+fn coordinate(jwk: &Map<String, Value>, name: &str, bytes: usize) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text(jwk, name)?).ok().filter(|found| found.len() == bytes)
 }
 
 fn text<'a>(jwk: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
@@ -160,3 +166,6 @@ fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     out.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! An issuer's keys over time: had, aging, replaced, out of reach.
 //!
-//! Owns when a key set is asked for anew: on use after its age, and when a token names a key it does not hold; one
-//! request at a time, on a budget. Must never let a stranger's tokens decide how often an issuer is asked, and
-//! never call a token bad because the keys to judge it could not be had.
+//! Owns when a key set is asked for anew: in the background before its age, on use after it, and when a token names a
+//! key it does not hold; one request at a time, on a budget. Must never let a stranger's tokens decide how often an
+//! issuer is asked, and never call a token bad because the keys to judge it could not be had.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -17,9 +17,11 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-use super::JwksSource;
 use super::config::{Algorithm, IssuerConfig};
+use super::counts::{Counts, Missing};
 use super::jwk::{self, JWKS_BYTES, Key};
+use super::kept::Shelf;
+use super::{JwksSource, discovery};
 use crate::error::{FetchError, IdentityError, IssuerError, Refusal};
 
 /// Bytes of a shared secret: HS256 wants as many as its hash has, and nobody needs more than the upper bound.
@@ -36,6 +38,26 @@ const MISSES: usize = 256;
 const BUDGET: u32 = 5;
 const REFILL: Duration = Duration::from_secs(10);
 
+/// What keys are had with.
+pub(super) struct Means<'a> {
+    pub(super) source: &'a Arc<dyn JwksSource>,
+    pub(super) clock: &'a Arc<dyn Clock>,
+    /// Where the last good sets are kept, if they are.
+    pub(super) kept: Option<&'a Path>,
+    pub(super) counts: &'a Arc<Counts>,
+}
+
+/// How it stands with the keys of an issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Had, and not older than they should be.
+    Fresh,
+    /// Had, older than they should be, and still believed.
+    Stale,
+    /// Not there, or too old to be believed.
+    Absent,
+}
+
 #[derive(Clone)]
 pub(super) struct Keys(Arc<Inner>);
 
@@ -46,6 +68,8 @@ struct Inner {
     max_age: Duration,
     max_stale: Duration,
     clock: Arc<dyn Clock>,
+    counts: Arc<Counts>,
+    shelf: Option<Shelf>,
     current: ArcSwapOption<KeySet>,
     misses: Mutex<HashMap<String, Duration>>,
     /// Requests that came to an end, well or not.
@@ -56,13 +80,25 @@ struct Inner {
 
 enum Origin {
     Shared(Arc<Key>),
+    /// The node's own, given by whoever makes them.
+    Held,
     File(PathBuf),
     Url(String, Arc<dyn JwksSource>),
+    /// Behind the discovery document at this address.
+    Discovered(String, Arc<dyn JwksSource>),
 }
 
 struct KeySet {
     keys: HashMap<String, Arc<Key>>,
     taken: Duration,
+    /// How old it was by then: one that was kept on disk does not begin anew.
+    before: Duration,
+}
+
+impl KeySet {
+    fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.taken).saturating_add(self.before)
+    }
 }
 
 /// What the next one to ask must know.
@@ -90,45 +126,85 @@ impl Turn {
 }
 
 impl Keys {
-    /// The keys an issuer declared. Files are read now; what is behind a URL when it is first needed.
-    pub(super) fn of(
-        config: &IssuerConfig,
-        source: &Arc<dyn JwksSource>,
-        clock: &Arc<dyn Clock>,
-    ) -> Result<Self, IssuerError> {
+    /// The keys an issuer declared. Files are read now; what is behind a URL when it is first needed, or before that
+    /// in the background. Until then what was kept on disk counts, if it is fit to.
+    pub(super) fn of(config: &IssuerConfig, means: &Means<'_>) -> Result<Self, IssuerError> {
         let unusable = |path: &Path, cause: Box<dyn std::error::Error + Send + Sync>| IssuerError::KeyFile {
             issuer: config.issuer.clone(),
             path: path.to_owned(),
             cause,
         };
-        let now = clock.monotonic();
-        let (origin, first) = match (&config.hs256_secret_file, &config.jwks_file, &config.jwks_url) {
+        let now = means.clock.monotonic();
+        let shelf = |from: &str| means.kept.map(|dir| Shelf::of(dir, &config.issuer, from));
+        let (origin, shelf, first) = match (&config.hs256_secret_file, &config.jwks_file, &config.jwks_url) {
             (Some(path), ..) => {
                 let secret = secret(path).map_err(|cause| unusable(path, cause))?;
-                (Origin::Shared(Arc::new(Key::shared(&secret))), None)
+                (Origin::Shared(Arc::new(Key::shared(&secret))), None, None)
             }
             (None, Some(path), _) => {
                 let bytes = read(path).map_err(|cause| unusable(path, cause.into()))?;
                 let keys = jwk::import(&bytes, &config.algorithms).map_err(|why| unusable(path, why.into()))?;
-                (Origin::File(path.clone()), Some(KeySet { keys, taken: now }))
+                (Origin::File(path.clone()), None, Some(KeySet { keys, taken: now, before: Duration::ZERO }))
             }
-            (None, None, Some(url)) => (Origin::Url(url.clone(), source.clone()), None),
-            (None, None, None) => {
-                return Err(IssuerError::Invalid { issuer: config.issuer.clone(), problem: "it has no keys" });
-            }
+            (None, None, Some(url)) => (Origin::Url(url.clone(), means.source.clone()), shelf(url), None),
+            (None, None, None) => match config.discovery() {
+                Some(url) => (Origin::Discovered(url.clone(), means.source.clone()), shelf(&url), None),
+                None => (Origin::Held, None, None),
+            },
         };
+        let first = first.or_else(|| kept(shelf.as_ref()?, config, means));
         Ok(Self(Arc::new(Inner {
             issuer: config.issuer.as_str().into(),
             origin,
             wanted: config.algorithms.clone(),
             max_age: Duration::from_secs(config.max_age_seconds),
             max_stale: Duration::from_secs(config.max_stale_seconds),
-            clock: clock.clone(),
+            clock: means.clock.clone(),
+            counts: means.counts.clone(),
+            shelf,
             current: ArcSwapOption::new(first.map(Arc::new)),
             misses: Mutex::default(),
             attempts: AtomicU64::new(0),
             turn: Arc::new(tokio::sync::Mutex::new(Turn { failed: None, tokens: BUDGET, refilled: now })),
         })))
+    }
+
+    /// Takes the keys of the node's own issuer, in place of those it had. Nothing else has keys given to it.
+    pub(super) fn hold(&self, set: &[u8]) -> Result<(), &'static str> {
+        let inner = &self.0;
+        if !matches!(inner.origin, Origin::Held) {
+            return Err("its keys are had from elsewhere");
+        }
+        let keys = jwk::import(set, &inner.wanted)?;
+        inner.current.store(Some(Arc::new(KeySet { keys, taken: inner.clock.monotonic(), before: Duration::ZERO })));
+        Ok(())
+    }
+
+    /// How it stands with them; nothing where they are never fetched.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        let inner = &self.0;
+        if matches!(inner.origin, Origin::Shared(_) | Origin::Held) {
+            return None;
+        }
+        let now = inner.clock.monotonic();
+        Some(match inner.usable() {
+            Some(set) if set.age(now) <= inner.max_age => Standing::Fresh,
+            Some(_) => Standing::Stale,
+            None => Standing::Absent,
+        })
+    }
+
+    /// Asks for the set in the background if it is about to be older than it should be, so that no call has to wait.
+    pub(super) fn renew(&self) {
+        let inner = &self.0;
+        if matches!(inner.origin, Origin::Shared(_) | Origin::Held) {
+            return;
+        }
+        let now = inner.clock.monotonic();
+        let soon = inner.max_age - inner.max_age / 4;
+        if inner.usable().is_none_or(|set| set.age(now) >= soon) {
+            self.refresh();
+        }
     }
 
     /// The one key of that name. `Refused` only when the issuer itself, asked recently, does not list it.
@@ -138,15 +214,21 @@ impl Keys {
             return Ok(key.clone());
         }
         let kid = kid.ok_or(Refusal::UnknownKey)?;
+        if matches!(inner.origin, Origin::Held) {
+            let set = inner.current.load();
+            let key = set.as_ref().and_then(|set| set.keys.get(kid).cloned());
+            return key.ok_or_else(|| Refusal::UnknownKey.into());
+        }
         let seen = inner.attempts.load(Ordering::Acquire);
         if let Some(set) = inner.usable() {
             if let Some(key) = set.keys.get(kid) {
-                if inner.clock.monotonic().saturating_sub(set.taken) > inner.max_age {
+                if set.age(inner.clock.monotonic()) > inner.max_age {
                     self.refresh();
                 }
                 return Ok(key.clone());
             }
             if inner.missed(kid) {
+                inner.counts.missing(Missing::Remembered);
                 return Err(Refusal::UnknownKey.into());
             }
         }
@@ -174,6 +256,7 @@ impl Keys {
                 return Err(inner.unavailable(None));
             }
             if inner.usable().is_some() && !turn.spend(now) {
+                inner.counts.missing(Missing::OverBudget);
                 return Err(if failed { inner.unavailable(None) } else { Refusal::UnknownKey.into() });
             }
             cause = self.attempt(turn).await.unwrap_or_else(|gone| Some(FetchError::new("this node", gone)));
@@ -184,6 +267,7 @@ impl Keys {
             None if failed => Err(inner.unavailable(cause)),
             None => {
                 inner.miss(kid);
+                inner.counts.missing(Missing::Asked);
                 Err(Refusal::UnknownKey.into())
             }
         }
@@ -196,9 +280,10 @@ impl Keys {
             let outcome = inner.fetch().await;
             let now = inner.clock.monotonic();
             let failure = match outcome {
-                Ok(keys) => {
-                    inner.current.store(Some(Arc::new(KeySet { keys, taken: now })));
+                Ok((keys, bytes)) => {
+                    inner.current.store(Some(Arc::new(KeySet { keys, taken: now, before: Duration::ZERO })));
                     turn.failed = None;
+                    inner.clone().keep(bytes);
                     None
                 }
                 Err(error) => {
@@ -208,6 +293,7 @@ impl Keys {
                     Some(error)
                 }
             };
+            inner.counts.fetched(failure.is_none());
             inner.attempts.fetch_add(1, Ordering::Release);
             failure
         })
@@ -218,12 +304,15 @@ impl Inner {
     /// The set, unless it is too old to be believed.
     fn usable(&self) -> Option<Arc<KeySet>> {
         let now = self.clock.monotonic();
-        self.current.load_full().filter(|set| now.saturating_sub(set.taken) <= self.max_stale)
+        self.current.load_full().filter(|set| set.age(now) <= self.max_stale)
     }
 
-    async fn fetch(&self) -> Result<HashMap<String, Arc<Key>>, FetchError> {
+    /// The set, and the bytes it was read from.
+    async fn fetch(&self) -> Result<(HashMap<String, Arc<Key>>, Vec<u8>), FetchError> {
         let (location, bytes) = match &self.origin {
-            Origin::Shared(_) => return Err(FetchError::new("this node", "a shared secret is never fetched")),
+            Origin::Shared(_) | Origin::Held => {
+                return Err(FetchError::new("this node", "keys of its own are never fetched"));
+            }
             Origin::File(path) => {
                 let location = path.display().to_string();
                 let path = path.clone();
@@ -233,14 +322,25 @@ impl Inner {
                     .map_err(|error| FetchError::new(&location, error))?;
                 (location, bytes)
             }
-            Origin::Url(url, source) => {
-                let bytes = tokio::time::timeout(FETCH, source.fetch(url))
-                    .await
-                    .map_err(|late| FetchError::new(url, late))??;
-                (url.clone(), bytes)
+            Origin::Url(url, source) => (url.clone(), within(source, url).await?),
+            Origin::Discovered(document, source) => {
+                let found = within(source, document).await?;
+                let url =
+                    discovery::jwks_uri(&found, &self.issuer).map_err(|why| FetchError::new(document.as_str(), why))?;
+                let bytes = within(source, &url).await?;
+                (url, bytes)
             }
         };
-        jwk::import(&bytes, &self.wanted).map_err(|why| FetchError::new(location, why))
+        let keys = jwk::import(&bytes, &self.wanted).map_err(|why| FetchError::new(location, why))?;
+        Ok((keys, bytes))
+    }
+
+    /// Keeps a set that was just had from the network, without anybody waiting for the disk.
+    fn keep(self: Arc<Self>, set: Vec<u8>) {
+        if self.shelf.is_some() {
+            let now = self.clock.now().seconds();
+            tokio::task::spawn_blocking(move || self.shelf.iter().for_each(|shelf| shelf.keep(&set, now)));
+        }
     }
 
     fn unavailable(&self, cause: Option<FetchError>) -> IdentityError {
@@ -263,6 +363,23 @@ impl Inner {
             misses.clear();
         }
         misses.insert(kid.to_owned(), now);
+    }
+}
+
+/// What is at an address, unless that takes too long.
+async fn within(source: &Arc<dyn JwksSource>, url: &str) -> Result<Vec<u8>, FetchError> {
+    tokio::time::timeout(FETCH, source.fetch(url)).await.map_err(|late| FetchError::new(url, late))?
+}
+
+/// The set kept on disk, by the same rules as one from the network, and as old as it is.
+fn kept(shelf: &Shelf, config: &IssuerConfig, means: &Means<'_>) -> Option<KeySet> {
+    let (bytes, age) = shelf.load(means.clock.now().seconds(), config.max_stale_seconds)?;
+    match jwk::import(&bytes, &config.algorithms) {
+        Ok(keys) => Some(KeySet { keys, taken: means.clock.monotonic(), before: Duration::from_secs(age) }),
+        Err(why) => {
+            tracing::warn!(issuer = config.issuer, why, "the keys kept of an issuer are not used");
+            None
+        }
     }
 }
 

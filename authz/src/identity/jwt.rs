@@ -10,23 +10,21 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use cofferdam_model::Clock;
 use cofferdam_model::id::platform_tenant;
-use serde_json::{Map, Value};
+use cofferdam_model::{Clock, PrincipalKind};
+use serde_json::Value;
 
 use super::cache::{Cache, TokenDigest};
+use super::claims::{self, TEXT_BYTES, Verified};
 use super::config::{Algorithm, IssuerConfig};
-use super::jwk::Key;
-use super::jwks::Keys;
-use super::{Directory, JwksSource, Principal, json};
+use super::jwks::{Keys, Means};
+use super::revoked::Shown;
+use super::{Directory, Principal, json};
 use crate::error::{IdentityError, IssuerError, Refusal};
 
-/// Header members that bring a key, or change what the rest means.
-const FORBIDDEN: [&str; 8] = ["crit", "jku", "jwk", "x5u", "x5c", "b64", "zip", "enc"];
-const TEXT_BYTES: usize = 255;
-const AUDIENCES: usize = 32;
-const ROLES: usize = 64;
-const ROLE_BYTES: usize = 128;
+/// Header members that bring or point to a key, or change what the rest means.
+const FORBIDDEN: [&str; 12] =
+    ["crit", "jku", "jwk", "x5u", "x5c", "x5t", "x5t#S256", "b64", "zip", "enc", "epk", "cty"];
 
 pub(super) struct Issuer {
     name: Arc<str>,
@@ -34,30 +32,12 @@ pub(super) struct Issuer {
     keys: Keys,
 }
 
-/// What a verified token says. Nothing in it is true for longer than the token is valid and its key is listed.
-pub(super) struct Verified {
-    issuer: Arc<str>,
-    kid: Option<String>,
-    key: [u8; 32],
-    subject: Arc<str>,
-    token_id: Option<Arc<str>>,
-    not_before: u64,
-    issued: u64,
-    expires: u64,
-    tenant: Option<String>,
-    roles: Vec<String>,
-}
-
 impl Issuer {
-    pub(super) fn declare(
-        config: IssuerConfig,
-        source: &Arc<dyn JwksSource>,
-        clock: &Arc<dyn Clock>,
-    ) -> Result<Self, IssuerError> {
+    pub(super) fn declare(config: IssuerConfig, means: &Means<'_>) -> Result<Self, IssuerError> {
         config.check()?;
         // Names the one crypto library. Only the first call in a process counts; all calls name the same.
         let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
-        let keys = Keys::of(&config, source, clock)?;
+        let keys = Keys::of(&config, means)?;
         Ok(Self { name: config.issuer.as_str().into(), config, keys })
     }
 
@@ -65,23 +45,59 @@ impl Issuer {
         &self.name
     }
 
+    /// Whether it is the node's own.
+    pub(super) fn is_own(&self) -> bool {
+        self.config.held
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     /// The principal a verified token stands for right now.
-    fn principal(&self, token: &Verified, directory: &dyn Directory, now: u64) -> Result<Principal, Refusal> {
+    fn principal(
+        &self,
+        token: &Verified,
+        digest: &TokenDigest,
+        directory: &dyn Directory,
+        now: u64,
+    ) -> Result<Principal, IdentityError> {
         token.check_time(&self.config, now)?;
         let name = self.config.tenant.as_ref().or(token.tenant.as_ref()).ok_or(Refusal::Claims)?;
         let tenant = directory.tenant_named(name).ok_or(Refusal::Tenant)?;
         // Nobody becomes one of the platform's own by what a token claims, only by what the operator declared.
-        let claimed = self.config.tenant.is_none();
-        if (claimed && tenant == platform_tenant()) || !directory.tenant_active(&tenant) {
-            return Err(Refusal::Tenant);
+        let claimed = self.config.tenant.is_none() && !self.config.held;
+        if claimed && tenant == platform_tenant() {
+            return Err(Refusal::Tenant.into());
         }
+        let given = directory.member_roles(&tenant, &self.name, &token.subject);
         let mut roles = token.roles.clone();
-        for role in directory.member_roles(&tenant, &self.name, &token.subject) {
-            if !roles.contains(&role) {
-                roles.push(role);
-            }
+        if self.config.held {
+            // Such a token says how much of what its subject has it is good for. What was taken away is gone at once.
+            roles.retain(|role| given.contains(role));
+        } else {
+            let more: Vec<_> = given.into_iter().filter(|role| !roles.contains(role)).collect();
+            roles.extend(more);
         }
-        Ok(Principal::user(self.name.clone(), token.subject.clone(), tenant, roles, token.token_id.clone()))
+        let shown = Shown {
+            tenant: &tenant,
+            kind: PrincipalKind::User,
+            issuer: Some(&self.name),
+            subject: &token.subject,
+            token: token.token_id.as_deref(),
+            digest: Some(digest),
+            signing_key: token.kid.as_deref(),
+            issued: Some(token.issued),
+        };
+        let by = shown.by(directory);
+        let who = Principal::user(self.name.clone(), token.subject.clone(), tenant, roles, token.token_id.clone())
+            .with_session(token.session.clone())
+            // What another issuer calls a scope is for policies to understand; the node's own speaks of actions.
+            .narrowed(token.session.scopes.clone().filter(|_| self.is_own()).map(Into::into));
+        match by {
+            Some(by) => Err(IdentityError::revoked(&who, by)),
+            None => Ok(who),
+        }
     }
 }
 
@@ -99,31 +115,37 @@ pub(super) async fn identify(
     {
         let key = issuer.keys.find(known.kid.as_deref()).await?;
         if key.is(&known.key) {
-            let outcome = issuer.principal(&known, directory, clock.now().seconds());
-            if let Err(Refusal::Expired) = outcome {
+            cache.count(true);
+            let outcome = issuer.principal(&known, &digest, directory, clock.now().seconds());
+            if let Err(IdentityError::Refused(Refusal::Expired)) = outcome {
                 cache.remove(&digest);
             }
-            return Ok(outcome?);
+            return outcome;
         }
         cache.remove(&digest);
     }
     let parts = Parts::of(token)?;
     let claims = json::object(&decode(parts.payload)?)?;
-    let iss = text(&claims, "iss")?.ok_or(Refusal::Claims)?;
+    let iss = claims::text(&claims, "iss")?.ok_or(Refusal::Claims)?;
     let issuer = issuers.get(iss).ok_or(Refusal::UnknownIssuer)?;
     let header = Header::read(parts.header, &issuer.config)?;
     let key = issuer.keys.find(header.kid.as_deref()).await?;
     if !key.may(header.algorithm) {
         return Err(Refusal::Algorithm.into());
     }
-    if !key.verifies(parts.signed, parts.signature, header.algorithm) {
+    if !key.verifies(parts.signed.as_bytes(), parts.signature, header.algorithm) {
         return Err(Refusal::Signature.into());
     }
-    let verified = Arc::new(Verified::read(&claims, issuer, header.kid, &key)?);
+    let verified = Verified::read(&claims, &issuer.config, header.access)?;
+    let verified = Arc::new(verified.by(issuer.name.clone(), header.kid, key.fingerprint()));
+    cache.count(false);
     let now = clock.now().seconds();
-    let principal = issuer.principal(&verified, directory, now)?;
-    cache.insert(digest, verified, now);
-    Ok(principal)
+    let outcome = issuer.principal(&verified, &digest, directory, now);
+    // A revoked token is remembered as well: refusing it a second time must not cost more than the first.
+    if matches!(outcome, Ok(_) | Err(IdentityError::Revoked { .. })) {
+        cache.insert(digest, verified, now);
+    }
+    outcome
 }
 
 /// A token's three segments, and the text its signature is over.
@@ -148,6 +170,8 @@ impl<'a> Parts<'a> {
 struct Header {
     algorithm: Algorithm,
     kid: Option<String>,
+    /// Whether it calls itself an access token of RFC 9068, which must say more than others.
+    access: bool,
 }
 
 impl Header {
@@ -172,103 +196,8 @@ impl Header {
             Some(Value::String(kid)) if (1..=TEXT_BYTES).contains(&kid.len()) => Some(kid.clone()),
             Some(_) => return Err(Refusal::Malformed),
         };
-        Ok(Self { algorithm, kid })
+        Ok(Self { algorithm, kid, access: typ == "at+jwt" })
     }
-}
-
-impl Verified {
-    fn read(claims: &Map<String, Value>, issuer: &Issuer, kid: Option<String>, key: &Key) -> Result<Self, Refusal> {
-        let config = &issuer.config;
-        check_audience(claims, &config.audience)?;
-        let subject = text(claims, "sub")?.ok_or(Refusal::Claims)?;
-        let token_id = text(claims, "jti")?;
-        let expires = seconds(claims, "exp")?.ok_or(Refusal::Claims)?;
-        let issued = seconds(claims, "iat")?.ok_or(Refusal::Claims)?;
-        let not_before = seconds(claims, "nbf")?.unwrap_or(0);
-        let valid = expires.checked_sub(issued).filter(|valid| *valid > 0).ok_or(Refusal::Claims)?;
-        if valid > config.lifetime_seconds {
-            return Err(Refusal::Lifetime);
-        }
-        let tenant = match &config.tenant_claim {
-            None => None,
-            Some(path) => {
-                let name = json::claim(claims, path).and_then(Value::as_str);
-                Some(name.filter(|name| is_text(name)).ok_or(Refusal::Claims)?.to_owned())
-            }
-        };
-        Ok(Self {
-            issuer: issuer.name.clone(),
-            kid,
-            key: key.fingerprint(),
-            subject: subject.into(),
-            token_id: token_id.map(Into::into),
-            not_before,
-            issued,
-            expires,
-            tenant,
-            roles: roles(claims, config.roles_claim.as_deref())?,
-        })
-    }
-
-    pub(super) fn expires_seconds(&self) -> u64 {
-        self.expires
-    }
-
-    fn check_time(&self, config: &IssuerConfig, now: u64) -> Result<(), Refusal> {
-        if now >= self.expires.saturating_add(config.leeway_seconds) {
-            return Err(Refusal::Expired);
-        }
-        if now.saturating_add(config.leeway_seconds) < self.issued.max(self.not_before) {
-            return Err(Refusal::NotYetValid);
-        }
-        Ok(())
-    }
-}
-
-fn check_audience(claims: &Map<String, Value>, wanted: &str) -> Result<(), Refusal> {
-    let named = match claims.get("aud") {
-        Some(Value::String(one)) => one == wanted,
-        Some(Value::Array(several)) if several.len() <= AUDIENCES => {
-            if !several.iter().all(Value::is_string) {
-                return Err(Refusal::Claims);
-            }
-            several.iter().any(|one| one.as_str() == Some(wanted))
-        }
-        _ => return Err(Refusal::Claims),
-    };
-    if named { Ok(()) } else { Err(Refusal::Audience) }
-}
-
-fn roles(claims: &Map<String, Value>, path: Option<&str>) -> Result<Vec<String>, Refusal> {
-    let Some(listed) = path.and_then(|path| json::claim(claims, path)) else { return Ok(Vec::new()) };
-    let listed = listed.as_array().filter(|listed| listed.len() <= ROLES).ok_or(Refusal::Claims)?;
-    let role =
-        |value: &Value| value.as_str().filter(|role| is_text(role) && role.len() <= ROLE_BYTES).map(str::to_owned);
-    let mut roles: Vec<String> = listed.iter().map(role).collect::<Option<_>>().ok_or(Refusal::Claims)?;
-    roles.sort_unstable();
-    roles.dedup();
-    Ok(roles)
-}
-
-/// A claim that must be text where it is given at all.
-fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, Refusal> {
-    match claims.get(name) {
-        None => Ok(None),
-        Some(Value::String(text)) if name == "iss" || is_text(text) => Ok(Some(text)),
-        Some(_) => Err(Refusal::Claims),
-    }
-}
-
-/// A claim that must be whole seconds where it is given at all.
-fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Refusal> {
-    match claims.get(name) {
-        None => Ok(None),
-        Some(value) => value.as_u64().map(Some).ok_or(Refusal::Claims),
-    }
-}
-
-fn is_text(text: &str) -> bool {
-    (1..=TEXT_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 fn decode(segment: &str) -> Result<Vec<u8>, Refusal> {

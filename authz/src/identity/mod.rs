@@ -6,32 +6,46 @@
 
 pub mod api_key;
 mod cache;
+mod claims;
 mod config;
+mod counts;
+mod discovery;
 mod json;
 mod jwk;
 mod jwks;
 mod jwt;
+mod kept;
 pub mod mtls;
+pub mod passphrase;
 mod principal;
+mod revoked;
 pub mod sigv4;
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::IpAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cofferdam_model::{Clock, KeyId, TenantId};
 
 pub use self::api_key::{ApiKeyRecord, Pepper, SecretText};
 pub use self::config::{Algorithm, IssuerConfig};
+pub use self::counts::Gauges;
 pub use self::jwk::JWKS_BYTES;
 pub use self::mtls::{ClientAuthorities, PeerCertificate};
+pub use self::passphrase::{Login, UserRecord};
 pub use self::principal::{Principal, Supposed};
+pub use self::revoked::{RevokedBy, Shown};
 pub use self::sigv4::{AccessSecrets, Claim, Payload, SignedRequest, Sigv4Config};
 
 use self::cache::Cache;
+use self::counts::Counts;
+use self::jwks::{Keys, Means, Standing};
 use self::jwt::Issuer;
+use self::passphrase::Door;
 use self::sigv4::Sigv4;
 use crate::error::{FetchError, IdentityError, IssuerError, Refusal};
 
@@ -47,6 +61,8 @@ pub enum Credential<'a> {
     Bearer(&'a str),
     /// An API key.
     ApiKey(&'a str),
+    /// A passphrase, for the node's own issuer. Only where one logs in.
+    Passphrase(Login<'a>),
 }
 
 /// What exists, as far as identities need to know. Asked anew for every call, so a change counts at once.
@@ -57,6 +73,10 @@ pub trait Directory: Send + Sync {
     fn tenant_active(&self, tenant: &TenantId) -> bool;
     /// Roles given to a subject in a tenant.
     fn member_roles(&self, tenant: &TenantId, issuer: &str, subject: &str) -> Vec<String>;
+    /// What of a genuine credential was revoked, if anything was.
+    fn revoked(&self, shown: &Shown<'_>) -> Option<RevokedBy>;
+    /// What is stored of a user of the node's own issuer.
+    fn user(&self, tenant: &TenantId, name: &str) -> Option<Arc<UserRecord>>;
     /// What is stored of an API key.
     fn api_key(&self, key: &KeyId) -> Option<Arc<ApiKeyRecord>>;
     /// The authorities that name machines of a tenant; none where it has none.
@@ -71,6 +91,9 @@ pub trait JwksSource: Send + Sync {
     fn fetch<'a>(&'a self, url: &'a str) -> Pin<Box<dyn Future<Output = Result<Vec<u8>, FetchError>> + Send + 'a>>;
 }
 
+/// How often it is looked whether keys should be asked for anew.
+const RENEWAL: Duration = Duration::from_secs(5);
+
 /// Everybody who can be known here.
 pub struct Identities {
     issuers: HashMap<Arc<str>, Issuer>,
@@ -78,6 +101,21 @@ pub struct Identities {
     pepper: Pepper,
     sigv4: Option<Sigv4>,
     clock: Arc<dyn Clock>,
+    counts: Arc<Counts>,
+    door: Door,
+}
+
+/// Keeps the keys of issuers fresh, apart from any call.
+pub struct Renewal(Vec<Keys>);
+
+impl Renewal {
+    /// Does so until it is dropped.
+    pub async fn run(self) {
+        loop {
+            self.0.iter().for_each(Keys::renew);
+            tokio::time::sleep(RENEWAL).await;
+        }
+    }
 }
 
 impl Identities {
@@ -88,15 +126,62 @@ impl Identities {
         source: Arc<dyn JwksSource>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, IssuerError> {
+        Self::keeping(declared, pepper, source, clock, None)
+    }
+
+    /// The same; the last good key sets are kept in a directory, for a node that starts while an issuer is away.
+    pub fn keeping(
+        declared: Vec<IssuerConfig>,
+        pepper: Pepper,
+        source: Arc<dyn JwksSource>,
+        clock: Arc<dyn Clock>,
+        kept: Option<&Path>,
+    ) -> Result<Self, IssuerError> {
+        let counts = Arc::<Counts>::default();
+        let means = Means { source: &source, clock: &clock, kept, counts: &counts };
         let mut issuers = HashMap::new();
         for config in declared {
-            let issuer = Issuer::declare(config, &source, &clock)?;
+            let issuer = Issuer::declare(config, &means)?;
             let name = issuer.name().clone();
             if issuers.insert(name.clone(), issuer).is_some() {
                 return Err(IssuerError::Duplicate(name.to_string()));
             }
         }
-        Ok(Self { issuers, verified: Cache::default(), pepper, sigv4: None, clock })
+        let door = Door::new(clock.clone());
+        Ok(Self { issuers, verified: Cache::default(), pepper, sigv4: None, clock, counts, door })
+    }
+
+    /// What keeps the keys of all issuers fresh in the background.
+    pub fn renewal(&self) -> Renewal {
+        Renewal(self.issuers.values().map(|issuer| issuer.keys().clone()).collect())
+    }
+
+    /// Asks now for every key set that is about to be older than it should be. Nobody waits for it.
+    pub fn renew_keys(&self) {
+        self.issuers.values().for_each(|issuer| issuer.keys().renew());
+    }
+
+    /// Takes the keys of an issuer that was declared as the node's own, as a JWK set.
+    pub fn hold_keys(&self, issuer: &str, set: &[u8]) -> Result<(), IssuerError> {
+        let refused = |problem| IssuerError::Invalid { issuer: issuer.to_owned(), problem };
+        let declared = self.issuers.get(issuer).ok_or_else(|| refused("it is not declared"))?;
+        declared.keys().hold(set).map_err(refused)
+    }
+
+    /// What has happened so far, in numbers.
+    pub fn gauges(&self) -> Gauges {
+        let standings: Vec<_> = self.issuers.values().filter_map(|issuer| issuer.keys().standing()).collect();
+        let count = |of: Standing| standings.iter().filter(|standing| **standing == of).count() as u64;
+        let (cached, verified) = self.verified.counts();
+        Gauges {
+            key_sets: [
+                ("fresh", count(Standing::Fresh)),
+                ("stale", count(Standing::Stale)),
+                ("absent", count(Standing::Absent)),
+            ],
+            tokens: [("cached", cached), ("verified", verified)],
+            ..self.counts.read()
+        }
     }
 
     /// Takes requests that are signed with access keys, too.
@@ -122,12 +207,26 @@ impl Identities {
         credential: Credential<'_>,
         directory: &dyn Directory,
     ) -> Result<Principal, IdentityError> {
+        let found = self.find_out(source, credential, directory).await;
+        found.inspect_err(|error| self.counts.refused(error))
+    }
+
+    async fn find_out(
+        &self,
+        source: Option<IpAddr>,
+        credential: Credential<'_>,
+        directory: &dyn Directory,
+    ) -> Result<Principal, IdentityError> {
         match credential {
             Credential::None => Ok(Principal::anonymous()),
             Credential::Bearer(token) | Credential::ApiKey(token) if token.len() > CREDENTIAL_BYTES => {
                 Err(Refusal::TooLong.into())
             }
-            Credential::ApiKey(text) => Ok(api_key::identify(text, &self.pepper, source, directory, self.clock.now())?),
+            Credential::Passphrase(login) => {
+                let own = self.issuers.values().find(|issuer| issuer.is_own()).ok_or(Refusal::Passphrase)?;
+                self.door.identify(login, own.name(), directory).await
+            }
+            Credential::ApiKey(text) => api_key::identify(text, &self.pepper, source, directory, self.clock.now()),
             Credential::Bearer(token) => {
                 jwt::identify(token, &self.issuers, &self.verified, directory, self.clock.as_ref()).await
             }
@@ -140,7 +239,8 @@ impl Identities {
         shown: &PeerCertificate,
         directory: &dyn Directory,
     ) -> Result<Principal, IdentityError> {
-        Ok(mtls::identify(shown, directory, self.clock.now())?)
+        let found = mtls::identify(shown, directory, self.clock.now());
+        found.inspect_err(|error| self.counts.refused(error))
     }
 
     /// Checks a signed request as far as that goes without its body: all but the signature itself.
@@ -152,7 +252,7 @@ impl Identities {
     ) -> Result<Claim, IdentityError> {
         let now = self.clock.now();
         let claim = self.sigv4.as_ref().ok_or(Refusal::Malformed)?.read(request, now)?;
-        sigv4::account(&claim, directory)?.check(Some(source), directory, now)?;
+        sigv4::account(&claim, directory)?.check(Some(source), now)?;
         Ok(claim)
     }
 
@@ -165,6 +265,6 @@ impl Identities {
     ) -> Result<Principal, IdentityError> {
         let record = sigv4::account(&claim, directory)?;
         self.sigv4.as_ref().ok_or(Refusal::Malformed)?.prove(&claim, body, &record, self.clock.now())?;
-        Ok(sigv4::principal(&record))
+        record.admit(sigv4::principal(&record), directory)
     }
 }

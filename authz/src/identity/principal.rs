@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use cofferdam_model::{Bound, CredentialKind, PrincipalFacts, PrincipalKind, TenantId};
+use cofferdam_model::{Bound, CredentialKind, PrincipalFacts, PrincipalKind, Session, TenantId};
 
 /// Somebody whose credential was checked, or explicitly nobody.
 ///
@@ -25,6 +25,7 @@ pub struct Principal {
     credential_id: Option<Arc<str>>,
     bound: Bound,
     scopes: Option<Arc<[String]>>,
+    session: Option<Arc<Session>>,
 }
 
 /// Somebody who might ask, for explanations alone: nobody's credential was checked.
@@ -62,6 +63,7 @@ impl Principal {
             credential_id: None,
             bound,
             scopes: scopes.map(Into::into),
+            session: None,
         }
     }
 
@@ -76,6 +78,7 @@ impl Principal {
             credential_id: None,
             bound: Bound::None,
             scopes: None,
+            session: None,
         }
     }
 
@@ -96,7 +99,18 @@ impl Principal {
             credential_id: token_id,
             bound: Bound::None,
             scopes: None,
+            session: None,
         }
+    }
+
+    /// The same, known by another kind of credential.
+    pub(super) fn shown(self, credential: CredentialKind) -> Self {
+        Self { credential, ..self }
+    }
+
+    /// The same with what its token says of the session.
+    pub(super) fn with_session(self, session: Arc<Session>) -> Self {
+        Self { session: Some(session), ..self }
     }
 
     pub(super) fn service_account(account: Arc<str>, tenant: TenantId, roles: Vec<String>, key: Arc<str>) -> Self {
@@ -121,6 +135,7 @@ impl Principal {
             credential_id: Some(credential_id),
             bound,
             scopes: None,
+            session: None,
         }
     }
 
@@ -180,6 +195,11 @@ impl Principal {
         self.scopes.as_deref()
     }
 
+    /// What its token says of the session: scopes, factors, when, and who acts. None for keys and for nobody.
+    pub fn session(&self) -> Option<&Session> {
+        self.session.as_deref()
+    }
+
     /// One text for this principal and no other: what a rate limit counts by, and its id in policies.
     pub fn key(&self) -> String {
         // Neither tenant ids nor issuers contain `|` (issuers are checked at start), so no two can meet.
@@ -200,6 +220,7 @@ impl Principal {
             credential: self.credential,
             credential_id: self.credential_id.as_deref().map(str::to_owned),
             bound: self.bound,
+            session: self.session().filter(|session| session.tells()).cloned(),
         }
     }
 }

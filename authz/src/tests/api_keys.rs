@@ -7,13 +7,13 @@ use cofferdam_model::{CredentialKind, PrincipalKind, Random, UnixNanos};
 
 use super::{NOW, Scripted, World, clock, pepper};
 use crate::identity::Identities;
-use crate::{Credential, IdentityError, Pepper, Principal, Refusal, api_key};
+use crate::{Credential, IdentityError, Pepper, Principal, Refusal, RevokedBy, api_key};
 
 async fn identify(text: &str, world: &World) -> Result<Principal, Refusal> {
     let identities = Identities::new(vec![], pepper(), Scripted::down(), clock()).unwrap();
     identities.identify(Credential::ApiKey(text), world).await.map_err(|error| match error {
         IdentityError::Refused(refusal) => refusal,
-        IdentityError::Unavailable { .. } | IdentityError::Overloaded => panic!("API keys need nothing from outside"),
+        other => panic!("API keys need nothing from outside, and none is revoked: {other}"),
     })
 }
 
@@ -109,12 +109,22 @@ async fn a_stored_mac_is_good_for_its_own_key_and_pepper_only() {
 #[tokio::test]
 async fn revoked_expired_and_suspended_keys_are_refused() {
     let world = World::new();
-    let revoked = world.key(&world.acme, &[], |record| record.revoked = true);
-    assert_eq!(identify(&revoked, &world).await.unwrap_err(), Refusal::Revoked);
     let expired = world.key(&world.acme, &[], |record| record.expires = UnixNanos::from_seconds(NOW));
     assert_eq!(identify(&expired, &world).await.unwrap_err(), Refusal::Expired);
-    let suspended = world.key(&world.suspended, &[], |_| {});
-    assert_eq!(identify(&suspended, &world).await.unwrap_err(), Refusal::Tenant);
+    let good = world.key(&world.acme, &[], |_| {});
+    assert!(identify(&good, &world).await.is_ok());
+    world.revoked.lock().unwrap().insert("robot".into(), RevokedBy::Subject);
+    for (text, why) in [
+        (world.key(&world.acme, &[], |record| record.revoked = true), RevokedBy::ApiKey),
+        (world.key(&world.suspended, &[], |_| {}), RevokedBy::Tenant),
+        (good, RevokedBy::Subject),
+    ] {
+        let identities = Identities::new(vec![], pepper(), Scripted::down(), clock()).unwrap();
+        match identities.identify(Credential::ApiKey(&text), &world).await {
+            Err(IdentityError::Revoked { who, by, .. }) => assert_eq!((&*who.id, by), ("robot", why)),
+            other => panic!("{why:?}: {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -189,6 +189,9 @@ async fn every_row_of_the_decision_tables_comes_out_as_written() {
         let installation = [
             "CreateTenant",
             "PutTenantSettings",
+            "SuspendTenant",
+            "ResumeTenant",
+            "RotateIssuerKey",
             "ListTenants",
             "ShredTenant",
             "RotateRootKey",

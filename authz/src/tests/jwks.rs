@@ -1,6 +1,7 @@
 //! Key sets: which keys are taken, and how they are kept over rotation, outage and attack.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cofferdam_model::clock::ManualClock;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::tokens::{Signer, b64, claims, set};
 use super::{Scripted, World, clock, issuer, pepper};
 use crate::identity::Identities;
-use crate::{Credential, IdentityError, IssuerError, Refusal};
+use crate::{Credential, FetchError, IdentityError, IssuerError, JwksSource, Refusal};
 
 const ISS: &str = "https://issuer.test";
 
@@ -43,6 +44,7 @@ impl Setting {
             Ok(_) => Answer::Known,
             Err(IdentityError::Refused(refusal)) => Answer::Refused(refusal),
             Err(IdentityError::Unavailable { .. } | IdentityError::Overloaded) => Answer::Unavailable,
+            Err(other) => panic!("nothing is revoked: {other}"),
         }
     }
 
@@ -328,4 +330,108 @@ async fn a_key_file_is_read_again_for_an_unknown_key() {
     let world = World::new();
     let by_new = new.token("EdDSA", "new", &claims(ISS));
     assert!(identities.identify(Credential::Bearer(&by_new), &world).await.is_ok());
+}
+
+/// A source that answers by address.
+struct Addresses(Mutex<HashMap<String, String>>);
+
+impl JwksSource for Addresses {
+    fn fetch<'a>(
+        &'a self,
+        url: &'a str,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Vec<u8>, FetchError>> + Send + 'a>> {
+        let found = self.0.lock().unwrap().get(url).cloned();
+        Box::pin(async move { found.map(String::into_bytes).ok_or_else(|| FetchError::new(url, "nothing there")) })
+    }
+}
+
+#[tokio::test]
+async fn keys_are_found_by_discovery_and_follow_where_it_leads() {
+    let (old, new) = (Signer::ed(), Signer::ed());
+    let document = "https://issuer.test/.well-known/openid-configuration".to_owned();
+    let leading_to = |url: &str| json!({"issuer": ISS, "jwks_uri": url}).to_string();
+    let source = Arc::new(Addresses(Mutex::new(HashMap::from([
+        (document.clone(), leading_to("https://keys.test/1")),
+        ("https://keys.test/1".to_owned(), set(&[old.jwk("old")])),
+        ("https://keys.test/2".to_owned(), set(&[new.jwk("new")])),
+    ]))));
+    let mut config = issuer(ISS, "EdDSA");
+    config.jwks_url = None;
+    let identities = Identities::new(vec![config], pepper(), source.clone(), clock()).unwrap();
+    let world = World::new();
+    let by_old = old.token("EdDSA", "old", &claims(ISS));
+    assert!(identities.identify(Credential::Bearer(&by_old), &world).await.is_ok());
+    source.0.lock().unwrap().insert(document.clone(), leading_to("https://keys.test/2"));
+    let by_new = new.token("EdDSA", "new", &claims(ISS));
+    assert!(identities.identify(Credential::Bearer(&by_new), &world).await.is_ok());
+    assert!(identities.identify(Credential::Bearer(&by_old), &world).await.is_err(), "its key is listed no more");
+
+    let lies = json!({"issuer": "https://issuer.test/", "jwks_uri": "https://keys.test/1"}).to_string();
+    source.0.lock().unwrap().insert(document, lies);
+    let refused = identities.identify(Credential::Bearer(&by_old), &world).await;
+    assert!(matches!(refused, Err(IdentityError::Unavailable { .. } | IdentityError::Refused(_))));
+    let next = Signer::ed().token("EdDSA", "next", &claims(ISS));
+    let refused = identities.identify(Credential::Bearer(&next), &world).await;
+    assert!(matches!(refused, Err(IdentityError::Unavailable { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn keys_are_renewed_in_the_background_before_a_call_would_have_to() {
+    let signer = Signer::ed();
+    let setting = Setting::new(Scripted::with(set(&[signer.jwk("k1")])));
+    setting.identities.renew_keys();
+    settle().await;
+    assert_eq!(setting.source.count(), 1, "also before anybody asked");
+    for (seconds, fetches) in [(10, 1), (30, 1), (5, 2), (44, 2), (1, 3)] {
+        setting.pass(seconds);
+        setting.identities.renew_keys();
+        settle().await;
+        assert_eq!(setting.source.count(), fetches, "three quarters of 60 seconds");
+    }
+    assert_eq!(setting.ask(&signer.token("EdDSA", "k1", &claims(ISS))).await, Answer::Known);
+    assert_eq!(setting.source.count(), 3, "no call had to ask");
+    let gauges = setting.identities.gauges();
+    assert_eq!(gauges.key_sets, [("fresh", 1), ("stale", 0), ("absent", 0)]);
+    assert_eq!(gauges.fetches, [("had", 3), ("failed", 0)]);
+}
+
+#[tokio::test]
+async fn a_node_that_starts_while_its_issuer_is_away_uses_the_keys_it_kept_but_not_for_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (signer, time) = (Signer::ed(), clock());
+    let source = Scripted::with(set(&[signer.jwk("k1")]));
+    let start = || {
+        let mut config = issuer(ISS, "EdDSA");
+        (config.max_age_seconds, config.max_stale_seconds) = (60, 200);
+        config.lifetime_seconds = 3600;
+        Identities::keeping(vec![config], pepper(), source.clone(), time.clone(), Some(dir.path())).unwrap()
+    };
+    let world = World::new();
+    let mut long = claims(ISS);
+    long["exp"] = json!(super::NOW + 3000);
+    let token = signer.token("EdDSA", "k1", &long);
+    let ask = async |identities: &Identities| identities.identify(Credential::Bearer(&token), &world).await;
+    assert!(ask(&start()).await.is_ok());
+    // The set is put away by a task nobody waits for.
+    let kept = || {
+        std::fs::read_dir(dir.path())
+            .unwrap()
+            .filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "json"))
+            .count()
+    };
+    while kept() == 0 {
+        tokio::task::yield_now().await;
+    }
+    source.now(None);
+    time.advance(Duration::from_secs(199));
+    let restarted = start();
+    assert!(ask(&restarted).await.is_ok(), "stale, and of before the start");
+    assert_eq!(restarted.gauges().key_sets, [("fresh", 0), ("stale", 1), ("absent", 0)]);
+    time.advance(Duration::from_secs(2));
+    assert!(
+        matches!(ask(&restarted).await, Err(IdentityError::Unavailable { .. })),
+        "a start does not make it younger"
+    );
+    assert!(matches!(ask(&start()).await, Err(IdentityError::Unavailable { .. })));
+    assert_eq!(start().gauges().key_sets, [("fresh", 0), ("stale", 0), ("absent", 1)]);
 }

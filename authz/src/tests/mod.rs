@@ -4,12 +4,15 @@
 //! operations of every kind. Must never mint a principal past `identity`.
 
 mod api_keys;
+mod attacks;
 mod cases;
 mod index;
 mod jwks;
 mod jwt;
 mod mtls;
+mod passphrases;
 mod policies;
+mod sessions;
 mod signer;
 mod sigv4;
 mod tokens;
@@ -21,16 +24,18 @@ use std::time::Duration;
 
 use cofferdam_model::clock::ManualClock;
 use cofferdam_model::id::platform_tenant;
-use cofferdam_model::operation::{FunctionRef, OrganisationRef};
+use cofferdam_model::operation::{FunctionRef, Grant, OrganisationRef};
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
     Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Govern, Invoke, KeyId, KeySettings, Level,
-    LogRange, Manage, OrganisationId, RequestId, SecretValue, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
+    LogRange, Manage, OrganisationId, RequestId, RevocationId, RevocationTarget, SecretValue, TenantId, TlsVersion,
+    UnixNanos, UsageRange, VersionId,
 };
 
 use crate::identity::{Identities, JwksSource};
 use crate::{
-    ApiKeyRecord, ClientAuthorities, Credential, Directory, FetchError, IssuerConfig, Pepper, Principal, api_key,
+    ApiKeyRecord, ClientAuthorities, Credential, Directory, FetchError, IssuerConfig, Pepper, Principal, RevokedBy,
+    Shown, UserRecord, api_key,
 };
 
 /// A Friday morning.
@@ -53,6 +58,9 @@ pub(crate) struct World {
     pub(crate) keys: Mutex<HashMap<KeyId, Arc<ApiKeyRecord>>>,
     pub(crate) secrets: Arc<signer::Secrets>,
     pub(crate) authorities: Mutex<HashMap<TenantId, Arc<ClientAuthorities>>>,
+    /// Tokens by `jti` or digest in hex, signing keys by name, and subjects.
+    pub(crate) revoked: Mutex<HashMap<String, RevokedBy>>,
+    pub(crate) users: HashMap<(TenantId, String), Arc<UserRecord>>,
     pub(crate) random: SeededRandom,
 }
 
@@ -67,6 +75,8 @@ impl World {
             keys: Mutex::default(),
             secrets: Arc::default(),
             authorities: Mutex::default(),
+            revoked: Mutex::default(),
+            users: HashMap::new(),
             random,
         }
     }
@@ -154,8 +164,8 @@ impl World {
             "PutBoundary" => Manage::Govern(Govern::PutBoundary { tenant, name: text(), text: text() }),
             "RemoveBoundary" => Manage::Govern(Govern::RemoveBoundary { tenant, name: text() }),
             "ReadTenant" => Manage::ReadTenant { tenant },
-            "PutMember" => Manage::PutMember { tenant, subject: text(), roles: vec![] },
-            "RemoveMember" => Manage::RemoveMember { tenant, subject: text() },
+            "PutMember" => Manage::PutMember { tenant, issuer: None, subject: text(), roles: vec![] },
+            "RemoveMember" => Manage::RemoveMember { tenant, issuer: None, subject: text() },
             "PutFunction" => Manage::PutFunction { function, settings: FunctionSettings::default() },
             "PublishVersion" => Manage::PublishVersion { function, component: Digest([3; 32]), component_bytes: 1 },
             "RemoveFunction" => Manage::RemoveFunction { function },
@@ -183,6 +193,22 @@ impl World {
             "ListClientCas" => Manage::ListClientCas { tenant },
             "RemoveClientCa" => Manage::RemoveClientCa { tenant, name: text() },
             "ListKeys" => Manage::ListKeys { tenant },
+            "SuspendTenant" => Manage::SuspendTenant { tenant, reason: text() },
+            "ResumeTenant" => Manage::ResumeTenant { tenant },
+            "Revoke" => {
+                let target = RevocationTarget::Account { account: text() };
+                Manage::Revoke { tenant, target, reason: text(), expires: None }
+            }
+            "ListRevocations" => Manage::ListRevocations { tenant },
+            "Reinstate" => Manage::Reinstate { revocation: RevocationId::mint(&tenant, &self.random) },
+            "PutUser" => {
+                let (roles, passphrase) = (vec![], SecretValue::new(vec![1]));
+                Manage::PutUser { tenant, name: text(), roles, passphrase: Some(passphrase) }
+            }
+            "RemoveUser" => Manage::RemoveUser { tenant, name: text() },
+            "ListUsers" => Manage::ListUsers { tenant },
+            "RotateIssuerKey" => Manage::RotateIssuerKey { forget: false },
+            "IssueToken" => Manage::IssueToken { tenant, grant: Grant::default() },
             "RevokeKey" => Manage::RevokeKey { key: KeyId::mint(&tenant, &self.random) },
             "ReadLogs" => {
                 let range = LogRange { lines: 1, after: None, wait: Duration::ZERO };
@@ -218,6 +244,17 @@ impl Directory for World {
 
     fn member_roles(&self, tenant: &TenantId, _issuer: &str, subject: &str) -> Vec<String> {
         self.members.get(&(tenant.clone(), subject.to_owned())).cloned().unwrap_or_default()
+    }
+
+    fn revoked(&self, shown: &Shown<'_>) -> Option<RevokedBy> {
+        let digest = shown.digest.map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        let named = [shown.token, shown.signing_key, Some(shown.subject), digest.as_deref()];
+        let revoked = self.revoked.lock().unwrap();
+        named.into_iter().flatten().find_map(|name| revoked.get(name).copied())
+    }
+
+    fn user(&self, tenant: &TenantId, name: &str) -> Option<Arc<UserRecord>> {
+        self.users.get(&(tenant.clone(), name.to_owned())).cloned()
     }
 
     fn api_key(&self, key: &KeyId) -> Option<Arc<ApiKeyRecord>> {

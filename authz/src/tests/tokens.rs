@@ -8,7 +8,8 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
-    RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair, RsaPublicKeyComponents,
+    RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaKeyPair,
+    RsaPublicKeyComponents,
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -62,15 +63,21 @@ impl Signer {
         }
     }
 
-    fn sign(&self, message: &[u8], algorithm: &str) -> Vec<u8> {
+    pub(crate) fn sign(&self, message: &[u8], algorithm: &str) -> Vec<u8> {
         let random = SystemRandom::new();
         match self {
             Self::Ec(pair) => pair.sign(&random, message).unwrap().as_ref().to_vec(),
             Self::Ed(pair) => pair.sign(message).as_ref().to_vec(),
             Self::Rsa(pair) => {
                 let mut out = vec![0; pair.public_modulus_len()];
-                let padding: &dyn aws_lc_rs::signature::RsaEncoding =
-                    if algorithm == "PS256" { &RSA_PSS_SHA256 } else { &RSA_PKCS1_SHA256 };
+                let padding: &dyn aws_lc_rs::signature::RsaEncoding = match algorithm {
+                    "PS256" => &RSA_PSS_SHA256,
+                    "PS384" => &RSA_PSS_SHA384,
+                    "PS512" => &RSA_PSS_SHA512,
+                    "RS384" => &RSA_PKCS1_SHA384,
+                    "RS512" => &RSA_PKCS1_SHA512,
+                    _ => &RSA_PKCS1_SHA256,
+                };
                 pair.sign(padding, &random, message, &mut out).unwrap();
                 out
             }
@@ -99,7 +106,7 @@ pub(crate) fn set(keys: &[Value]) -> String {
 /// Claims nothing is wrong with.
 pub(crate) fn claims(issuer: &str) -> Value {
     json!({
-        "iss": issuer, "aud": "cofferdam", "sub": "alice", "jti": "token-1",
+        "iss": issuer, "aud": "cofferdam", "sub": "alice", "jti": "token-1", "client_id": "app",
         "iat": NOW - 10, "nbf": NOW - 10, "exp": NOW + 300,
     })
 }

@@ -92,6 +92,9 @@ enum Member {
         /// A role; may be repeated
         #[arg(long = "role", required = true, value_name = "ROLE")]
         roles: Vec<String>,
+        /// Only where this issuer vouches for it; whoever does unless told
+        #[arg(long, value_name = "ISSUER")]
+        issuer: Option<String>,
     },
     /// Take all roles of a subject
     Rm {
@@ -99,6 +102,9 @@ enum Member {
         tenant: String,
         /// Subject as its issuer names it
         subject: String,
+        /// Those given for this issuer; those given for whoever vouches for it unless told
+        #[arg(long, value_name = "ISSUER")]
+        issuer: Option<String>,
     },
 }
 
@@ -234,15 +240,22 @@ pub(crate) fn member(args: &MemberArgs, context: &Context) -> Result<(), Failure
     let remote = args.remote.open(&context.layout)?;
     let path = |tenant: &str, subject: &str| format!("{}/members/{}", tenant_path(tenant), segment(subject));
     match &args.what {
-        Member::Put { tenant, subject, roles } => {
-            let put = remote.call(Method::PUT, &path(tenant, subject), Some(&json!({ "roles": roles })))?;
+        Member::Put { tenant, subject, roles, issuer } => {
+            let body = json!({ "roles": roles, "issuer": issuer });
+            let put = remote.call(Method::PUT, &path(tenant, subject), Some(&body))?;
             context.output.result(&put, || vec![format!("{subject} has {} in {tenant}", roles.join(", "))])
         }
-        Member::Rm { tenant, subject } => {
-            let removed = remote.call(Method::DELETE, &path(tenant, subject), None)?;
+        Member::Rm { tenant, subject, issuer } => {
+            let of = issuer.as_ref().map(|issuer| format!("?issuer={}", query(issuer))).unwrap_or_default();
+            let removed = remote.call(Method::DELETE, &format!("{}{of}", path(tenant, subject)), None)?;
             context.output.result(&removed, || vec![format!("{subject} has no roles in {tenant}")])
         }
     }
+}
+
+/// A text as a value of a query.
+fn query(text: &str) -> String {
+    segment(text).replace('&', "%26").replace('=', "%3D").replace('+', "%2B")
 }
 
 /// Runs `cofferdam policy`.
@@ -308,7 +321,11 @@ fn show(tenant: &Value) -> Vec<String> {
         vec![methods, takes, text(spec, "function"), text(route, "app"), public.to_owned()]
     });
     section("routes", routes.collect());
-    let members = items(tenant, "members").iter().map(|member| vec![text(member, "subject"), text(member, "roles")]);
+    let members = items(tenant, "members").iter().map(|member| {
+        let issuer = text(member, "issuer");
+        let issuer = if issuer == "-" { String::new() } else { issuer };
+        vec![text(member, "subject"), text(member, "roles"), issuer]
+    });
     section("members", members.collect());
     section("policies", items(tenant, "policies").iter().map(|policy| vec![text(policy, "name")]).collect());
     let boundary: Vec<_> = items(tenant, "boundary").iter().map(|policy| vec![text(policy, "name")]).collect();

@@ -12,9 +12,11 @@ pub(crate) mod function;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod organisation;
+pub(crate) mod revoke;
 pub(crate) mod secret;
 pub(crate) mod token;
 pub(crate) mod usage;
+pub(crate) mod user;
 pub(crate) mod vault;
 
 use std::io::Read;

@@ -1,7 +1,7 @@
 //! What every store must do, whatever is behind it. Written against the trait; each store runs all of it.
 
 use cofferdam_model::random::SeededRandom;
-use cofferdam_model::{Digest, Random, RouteSpec, SealedValue, UsageCursor, WrappedDataKey};
+use cofferdam_model::{Digest, Random, RevocationTarget, RouteSpec, SealedValue, UsageCursor, WrappedDataKey};
 
 use super::*;
 use crate::store::SqliteStore;
@@ -53,6 +53,9 @@ contract! {
     earlier_values_are_kept_apart_and_go_with_their_secret,
     what_is_sealed_with_an_older_key_is_found_wherever_it_is,
     keys_of_a_tenant_are_replaced_and_forgotten,
+    revocations_are_forgotten_at_their_time_and_taken_back_once,
+    members_are_kept_apart_by_issuer,
+    users_and_keys_of_the_issuer_are_replaced_and_forgotten,
     two_openings_do_not_lose_a_change,
     usage_adds_up_and_stays_with_its_mark,
     usage_that_does_not_fit_stays_at_the_most,
@@ -154,6 +157,16 @@ impl World {
         }
     }
 
+    fn revocation(&self, subject: &str, created: u64, expires: Option<u64>) -> RevocationRow {
+        RevocationRow {
+            id: RevocationId::mint(&self.tenant.id, &self.random),
+            target: RevocationTarget::Subject { issuer: None, subject: subject.into() },
+            reason: "stolen".into(),
+            created: UnixNanos(created),
+            expires: expires.map(UnixNanos),
+        }
+    }
+
     /// A tenant with one of everything, in the order the store gives it back.
     fn fill(&mut self, store: &mut dyn Store) -> TenantState {
         let version = self.version(2);
@@ -161,7 +174,7 @@ impl World {
         let state = TenantState {
             tenant: self.tenant.clone(),
             keys: vec![self.key()],
-            members: vec![MemberRow { subject: "alice".into(), roles: vec!["admin".into()] }],
+            members: vec![MemberRow { issuer: None, subject: "alice".into(), roles: vec!["admin".into()] }],
             functions: vec![(self.function.clone(), Some(version.clone()))],
             routes: vec![self.route("app", "a.example")],
             policies: vec![PolicyRow { name: "p".into(), text: "permit ();".into() }],
@@ -171,6 +184,8 @@ impl World {
             secrets: vec![self.secret()],
             api_keys: vec![self.api_key()],
             client_cas: vec![ClientCaRow { name: "corp".into(), ca: ClientCa::default(), updated: UnixNanos(9) }],
+            revocations: vec![self.revocation("eve", 10, Some(20))],
+            users: vec![user("alice")],
         };
         run(store, |tx| {
             tx.insert_tenant(&state.tenant, &state.keys[0])?;
@@ -181,7 +196,9 @@ impl World {
             tx.put_policy(&state.tenant.id, &state.policies[0])?;
             tx.put_secret(&state.secrets[0])?;
             tx.put_client_ca(&state.tenant.id, &state.client_cas[0])?;
-            tx.insert_api_key(&state.api_keys[0])
+            tx.insert_api_key(&state.api_keys[0])?;
+            tx.insert_revocation(&state.revocations[0])?;
+            tx.put_user(&state.tenant.id, &state.users[0])
         })
         .unwrap();
         state
@@ -365,12 +382,77 @@ fn keys_of_a_tenant_are_replaced_and_forgotten(fixture: &impl Fixture) {
     assert!(!world.state(&mut fixture.open()).unwrap().tenant.active);
 }
 
+fn user(name: &str) -> UserRow {
+    let (created, changed) = (UnixNanos(1), UnixNanos(2));
+    UserRow { name: name.into(), roles: vec!["viewer".into()], passphrase: "$argon2id$x".into(), created, changed }
+}
+
+fn revocations_are_forgotten_at_their_time_and_taken_back_once(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let mut store = fixture.open();
+    let first = world.fill(&mut store).revocations[0].clone();
+    let forever = world.revocation("mallory", 11, None);
+    run(&mut store, |tx| tx.insert_revocation(&forever)).unwrap();
+    let left = |store: &mut dyn Store| world.state(store).unwrap().revocations;
+    run(&mut store, |tx| tx.forget_revocations(UnixNanos(19))).unwrap();
+    assert_eq!(left(&mut store), [first, forever.clone()]);
+    run(&mut store, |tx| tx.forget_revocations(UnixNanos(20))).unwrap();
+    assert_eq!(left(&mut store), std::slice::from_ref(&forever));
+    assert!(run(&mut store, |tx| tx.remove_revocation(&forever.id)).unwrap());
+    assert!(!run(&mut store, |tx| tx.remove_revocation(&forever.id)).unwrap());
+}
+
+fn members_are_kept_apart_by_issuer(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let mut store = fixture.open();
+    world.fill(&mut store);
+    let tenant = world.tenant.id.clone();
+    let of =
+        |issuer: &str| MemberRow { issuer: Some(issuer.into()), subject: "alice".into(), roles: vec!["viewer".into()] };
+    run(&mut store, |tx| tx.put_member(&tenant, &of("https://a.test"))).unwrap();
+    let issuers = |store: &mut dyn Store| -> Vec<_> {
+        world.state(store).unwrap().members.into_iter().map(|member| member.issuer).collect()
+    };
+    assert_eq!(issuers(&mut store), [None, Some("https://a.test".to_owned())]);
+    assert!(!run(&mut store, |tx| tx.remove_member(&tenant, Some("https://b.test"), "alice")).unwrap());
+    assert!(run(&mut store, |tx| tx.remove_member(&tenant, None, "alice")).unwrap());
+    assert_eq!(issuers(&mut store), [Some("https://a.test".to_owned())]);
+}
+
+fn users_and_keys_of_the_issuer_are_replaced_and_forgotten(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let mut store = fixture.open();
+    world.fill(&mut store);
+    let tenant = world.tenant.id.clone();
+    let changed = UserRow { roles: vec![], changed: UnixNanos(9), ..user("alice") };
+    run(&mut store, |tx| tx.put_user(&tenant, &changed)).unwrap();
+    assert_eq!(world.state(&mut store).unwrap().users, [changed]);
+    assert!(run(&mut store, |tx| tx.remove_user(&tenant, "alice")).unwrap());
+    assert!(!run(&mut store, |tx| tx.remove_user(&tenant, "alice")).unwrap());
+
+    let key = |kid: &str, at| IssuerKeyRow {
+        kid: kid.into(),
+        public: [at; 32],
+        created: UnixNanos(at.into()),
+        retired: None,
+    };
+    run(&mut store, |tx| tx.insert_issuer_key(&key("old", 1))).unwrap();
+    run(&mut store, |tx| tx.retire_issuer_keys(UnixNanos(5))).unwrap();
+    run(&mut store, |tx| tx.insert_issuer_key(&key("new", 5))).unwrap();
+    run(&mut store, |tx| tx.retire_issuer_keys(UnixNanos(7))).unwrap();
+    let keys = |store: &mut dyn Store| run(store, |tx| tx.issuer_keys()).unwrap();
+    let retired: Vec<_> = keys(&mut store).into_iter().map(|key| (key.kid, key.retired)).collect();
+    assert_eq!(retired, [("new".to_owned(), Some(UnixNanos(7))), ("old".to_owned(), Some(UnixNanos(5)))]);
+    run(&mut store, |tx| tx.forget_issuer_keys(UnixNanos(5))).unwrap();
+    assert_eq!(keys(&mut store).len(), 1);
+}
+
 fn two_openings_do_not_lose_a_change(fixture: &impl Fixture) {
     let mut world = World::new(1);
     let (mut one, mut two) = (fixture.open(), fixture.open());
     world.fill(&mut one);
     let tenant = world.tenant.id.clone();
-    let member = |subject: &str| MemberRow { subject: subject.into(), roles: vec!["viewer".into()] };
+    let member = |subject: &str| MemberRow { issuer: None, subject: subject.into(), roles: vec!["viewer".into()] };
     run(&mut two, |tx| tx.put_member(&tenant, &member("bob"))).unwrap();
     run(&mut one, |tx| tx.put_member(&tenant, &member("carol"))).unwrap();
     let subjects: Vec<_> = world.state(&mut two).unwrap().members.into_iter().map(|m| m.subject).collect();

@@ -142,6 +142,37 @@ const STEPS: &[&str] = &[
 
     ALTER TABLE api_keys ADD COLUMN scopes TEXT NOT NULL DEFAULT '[]';
 ",
+    // An empty issuer stands for any: what a subject had before has it still, whoever vouches for it.
+    "
+    CREATE TABLE members_by_issuer (
+        tenant TEXT NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        issuer TEXT NOT NULL, subject TEXT NOT NULL, roles TEXT NOT NULL,
+        PRIMARY KEY (tenant, issuer, subject)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO members_by_issuer (tenant, issuer, subject, roles) SELECT tenant, '', subject, roles FROM members;
+    DROP TABLE members;
+    ALTER TABLE members_by_issuer RENAME TO members;
+
+    CREATE TABLE revocations (
+        id TEXT PRIMARY KEY,
+        tenant TEXT NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        target TEXT NOT NULL, reason TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX revocations_of_tenant ON revocations (tenant);
+    CREATE INDEX revocations_by_end ON revocations (expires);
+",
+    "
+    CREATE TABLE users (
+        tenant TEXT NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        name TEXT NOT NULL, roles TEXT NOT NULL, passphrase TEXT NOT NULL,
+        created INTEGER NOT NULL, changed INTEGER NOT NULL,
+        PRIMARY KEY (tenant, name)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE issuer_keys (
+        kid TEXT PRIMARY KEY, public BLOB NOT NULL, created INTEGER NOT NULL, retired INTEGER
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Runs the steps that are missing, all or none.

@@ -8,8 +8,8 @@ mod sqlite;
 pub mod tiers;
 
 use cofferdam_model::{
-    Digest, FunctionId, FunctionSettings, KeyId, OrganisationId, RouteId, RouteSpec, TenantId, UnixNanos, Usage,
-    UsageRange, VersionId,
+    Digest, FunctionId, FunctionSettings, KeyId, OrganisationId, RevocationId, RevocationTarget, RouteId, RouteSpec,
+    TenantId, UnixNanos, Usage, UsageRange, VersionId,
 };
 
 use crate::error::ControlError;
@@ -39,6 +39,8 @@ pub struct TenantRow {
 /// A subject's roles in a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberRow {
+    /// Who vouches for it; whoever does when absent.
+    pub issuer: Option<String>,
     /// Subject as its issuer names it.
     pub subject: String,
     /// Its roles.
@@ -167,6 +169,49 @@ pub struct ClientCaRow {
     pub updated: UnixNanos,
 }
 
+/// Something that was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevocationRow {
+    /// Its id.
+    pub id: RevocationId,
+    /// What.
+    pub target: RevocationTarget,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub created: UnixNanos,
+    /// From when on it may be forgotten; never where it stands until it is undone.
+    pub expires: Option<UnixNanos>,
+}
+
+/// Somebody the node's own issuer knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRow {
+    /// Its name, unique in its tenant.
+    pub name: String,
+    /// Its roles.
+    pub roles: Vec<String>,
+    /// What its passphrase is recognised by: Argon2id, as a PHC string.
+    pub passphrase: String,
+    /// Since when it exists.
+    pub created: UnixNanos,
+    /// When its passphrase was set.
+    pub changed: UnixNanos,
+}
+
+/// The public half of a key of the node's own issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerKeyRow {
+    /// Its name in the key set.
+    pub kid: String,
+    /// The Ed25519 point.
+    pub public: [u8; 32],
+    /// When it was made.
+    pub created: UnixNanos,
+    /// Since when nothing is signed with it any more.
+    pub retired: Option<UnixNanos>,
+}
+
 /// Everything of one tenant that a snapshot is made of. Each list is in order of name or id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantState {
@@ -194,6 +239,10 @@ pub struct TenantState {
     pub api_keys: Vec<ApiKeyRow>,
     /// The authorities that name its machines.
     pub client_cas: Vec<ClientCaRow>,
+    /// What is revoked in it.
+    pub revocations: Vec<RevocationRow>,
+    /// Its users.
+    pub users: Vec<UserRow>,
 }
 
 /// Calls of a function in one hour, and all they used.
@@ -285,7 +334,7 @@ pub trait Transaction: Tiers {
     /// Gives a subject exactly these roles.
     fn put_member(&mut self, tenant: &TenantId, member: &MemberRow) -> Result<(), ControlError>;
     /// Takes a subject out; says whether it was in.
-    fn remove_member(&mut self, tenant: &TenantId, subject: &str) -> Result<bool, ControlError>;
+    fn remove_member(&mut self, tenant: &TenantId, issuer: Option<&str>, subject: &str) -> Result<bool, ControlError>;
     /// Adds a function or replaces what is known of it.
     fn put_function(&mut self, function: &FunctionRow) -> Result<(), ControlError>;
     /// Removes a function with its versions, secrets and routes; says whether it was there.
@@ -326,6 +375,24 @@ pub trait Transaction: Tiers {
     fn put_client_ca(&mut self, tenant: &TenantId, ca: &ClientCaRow) -> Result<(), ControlError>;
     /// Removes an authority of machines; says whether it was there.
     fn remove_client_ca(&mut self, tenant: &TenantId, name: &str) -> Result<bool, ControlError>;
+    /// Adds a revocation.
+    fn insert_revocation(&mut self, revocation: &RevocationRow) -> Result<(), ControlError>;
+    /// Takes a revocation back; says whether it was there.
+    fn remove_revocation(&mut self, id: &RevocationId) -> Result<bool, ControlError>;
+    /// Forgets revocations whose time has come.
+    fn forget_revocations(&mut self, now: UnixNanos) -> Result<(), ControlError>;
+    /// Adds a user or replaces what is known of it.
+    fn put_user(&mut self, tenant: &TenantId, user: &UserRow) -> Result<(), ControlError>;
+    /// Removes a user; says whether it was there.
+    fn remove_user(&mut self, tenant: &TenantId, name: &str) -> Result<bool, ControlError>;
+    /// Every key of the node's own issuer, newest first.
+    fn issuer_keys(&mut self) -> Result<Vec<IssuerKeyRow>, ControlError>;
+    /// Adds a key of the node's own issuer.
+    fn insert_issuer_key(&mut self, key: &IssuerKeyRow) -> Result<(), ControlError>;
+    /// Marks every key that is not yet as one nothing is signed with any more.
+    fn retire_issuer_keys(&mut self, at: UnixNanos) -> Result<(), ControlError>;
+    /// Forgets keys that were retired by then.
+    fn forget_issuer_keys(&mut self, retired: UnixNanos) -> Result<(), ControlError>;
     /// Every component that some version is made of, once each, with its length: of one tenant, or of all.
     fn components(&mut self, tenant: Option<&TenantId>) -> Result<Vec<(Digest, u64)>, ControlError>;
     /// How far the log is counted, and the calls that are open there; none where nothing was counted yet.

@@ -2,6 +2,7 @@
 //!
 //! Owns the statements. Must never build one from text it was given: values are bound, always.
 
+mod identity;
 mod keys;
 mod machine;
 mod tiers;
@@ -11,8 +12,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use cofferdam_model::{
-    Digest, FunctionId, KeyId, OrganisationId, PolicyTier, RouteId, TenantId, TenantSettings, UnixNanos, UsageRange,
-    VersionId,
+    Digest, FunctionId, KeyId, OrganisationId, PolicyTier, RevocationId, RouteId, TenantId, TenantSettings, UnixNanos,
+    UsageRange, VersionId,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, TransactionBehavior, named_params, params};
 use serde::Serialize;
@@ -20,8 +21,9 @@ use serde::de::DeserializeOwned;
 
 use super::tiers::Tiers;
 use super::{
-    ApiKeyRow, ClientCaRow, FunctionRow, MemberRow, OpenCall, PolicyRow, RouteRow, SealedRow, SecretRow, Store,
-    TenantRow, TenantState, Transaction, UsageMark, UsageRow, UsageStep, VersionRow, Work, migrations,
+    ApiKeyRow, ClientCaRow, FunctionRow, IssuerKeyRow, MemberRow, OpenCall, PolicyRow, RevocationRow, RouteRow,
+    SealedRow, SecretRow, Store, TenantRow, TenantState, Transaction, UsageMark, UsageRow, UsageStep, UserRow,
+    VersionRow, Work, migrations,
 };
 use crate::error::ControlError;
 use crate::vault::WrappedKey;
@@ -112,9 +114,9 @@ impl Transaction for SqliteTransaction<'_> {
             tenant,
             keys: keys::of(self, id)?,
             members: self.rows(
-                "SELECT subject, roles FROM members WHERE tenant = ?1 ORDER BY subject",
+                "SELECT issuer, subject, roles FROM members WHERE tenant = ?1 ORDER BY subject, issuer",
                 own,
-                member_row,
+                identity::member_row,
             )?,
             functions: self.rows(
                 "SELECT f.id, f.name, f.settings, f.generation, f.current,
@@ -140,6 +142,8 @@ impl Transaction for SqliteTransaction<'_> {
             )?,
             api_keys: self.rows(machine::KEYS, own, machine::key_row)?,
             client_cas: self.rows(machine::CAS, own, machine::ca_row)?,
+            revocations: identity::revocations(self, id)?,
+            users: identity::users(self, id)?,
         }))
     }
 
@@ -193,17 +197,12 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     fn put_member(&mut self, tenant: &TenantId, member: &MemberRow) -> Result<(), ControlError> {
-        self.execute(
-            "INSERT INTO members (tenant, subject, roles) VALUES (?1, ?2, ?3)
-             ON CONFLICT (tenant, subject) DO UPDATE SET roles = excluded.roles",
-            params![tenant.as_str(), member.subject, json(&member.roles)?],
-        )?;
-        Ok(())
+        identity::put_member(self, tenant, member)
     }
 
-    fn remove_member(&mut self, tenant: &TenantId, subject: &str) -> Result<bool, ControlError> {
-        let sql = "DELETE FROM members WHERE tenant = ?1 AND subject = ?2";
-        Ok(self.execute(sql, params![tenant.as_str(), subject])? > 0)
+    fn remove_member(&mut self, tenant: &TenantId, issuer: Option<&str>, subject: &str) -> Result<bool, ControlError> {
+        let sql = "DELETE FROM members WHERE tenant = ?1 AND issuer = ?2 AND subject = ?3";
+        Ok(self.execute(sql, params![tenant.as_str(), issuer.unwrap_or_default(), subject])? > 0)
     }
 
     fn put_tenant_settings(&mut self, tenant: &TenantId, settings: &TenantSettings) -> Result<(), ControlError> {
@@ -357,6 +356,46 @@ impl Transaction for SqliteTransaction<'_> {
         Ok(self.execute(sql, params![tenant.as_str(), name])? > 0)
     }
 
+    fn insert_revocation(&mut self, revocation: &RevocationRow) -> Result<(), ControlError> {
+        identity::insert_revocation(self, revocation)
+    }
+
+    fn remove_revocation(&mut self, id: &RevocationId) -> Result<bool, ControlError> {
+        Ok(self.execute("DELETE FROM revocations WHERE id = ?1", [id.as_str()])? > 0)
+    }
+
+    fn forget_revocations(&mut self, now: UnixNanos) -> Result<(), ControlError> {
+        self.execute("DELETE FROM revocations WHERE expires <= ?1", [signed(now.0)?])?;
+        Ok(())
+    }
+
+    fn put_user(&mut self, tenant: &TenantId, user: &UserRow) -> Result<(), ControlError> {
+        identity::put_user(self, tenant, user)
+    }
+
+    fn remove_user(&mut self, tenant: &TenantId, name: &str) -> Result<bool, ControlError> {
+        let sql = "DELETE FROM users WHERE tenant = ?1 AND name = ?2";
+        Ok(self.execute(sql, params![tenant.as_str(), name])? > 0)
+    }
+
+    fn issuer_keys(&mut self) -> Result<Vec<IssuerKeyRow>, ControlError> {
+        identity::issuer_keys(self)
+    }
+
+    fn insert_issuer_key(&mut self, key: &IssuerKeyRow) -> Result<(), ControlError> {
+        identity::insert_issuer_key(self, key)
+    }
+
+    fn retire_issuer_keys(&mut self, at: UnixNanos) -> Result<(), ControlError> {
+        self.execute("UPDATE issuer_keys SET retired = ?1 WHERE retired IS NULL", [signed(at.0)?])?;
+        Ok(())
+    }
+
+    fn forget_issuer_keys(&mut self, retired: UnixNanos) -> Result<(), ControlError> {
+        self.execute("DELETE FROM issuer_keys WHERE retired <= ?1", [signed(retired.0)?])?;
+        Ok(())
+    }
+
     fn components(&mut self, tenant: Option<&TenantId>) -> Result<Vec<(Digest, u64)>, ControlError> {
         self.rows(
             "SELECT v.component, MAX(v.component_bytes) FROM versions v JOIN functions f ON f.id = v.function
@@ -407,10 +446,6 @@ fn tenant_row(row: &Row<'_>) -> Result<TenantRow, ControlError> {
             .transpose()
             .map_err(damaged)?,
     })
-}
-
-fn member_row(row: &Row<'_>) -> Result<MemberRow, ControlError> {
-    Ok(MemberRow { subject: get(row, 0)?, roles: from_json(row, 1)? })
 }
 
 fn function_row(row: &Row<'_>) -> Result<(FunctionRow, Option<VersionRow>), ControlError> {

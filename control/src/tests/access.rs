@@ -65,6 +65,7 @@ fn member_has_exactly_the_roles_given_last() {
     let (tenant, admin) = world.tenant("acme");
     let put = |roles: &[&str]| Manage::PutMember {
         tenant: tenant.clone(),
+        issuer: None,
         subject: "alice@example".into(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
     };
@@ -72,7 +73,7 @@ fn member_has_exactly_the_roles_given_last() {
     assert_eq!(world.ask(&admin, put(&["viewer", "invoker"])).unwrap()["created"], json!(true));
     assert_eq!(world.ask(&admin, put(&["deployer"])).unwrap()["created"], json!(false));
     assert_eq!(roles(), ["deployer"]);
-    let remove = || Manage::RemoveMember { tenant: tenant.clone(), subject: "alice@example".into() };
+    let remove = || Manage::RemoveMember { tenant: tenant.clone(), issuer: None, subject: "alice@example".into() };
     world.ask(&admin, remove()).unwrap();
     assert_eq!(roles(), Vec::<String>::new());
     assert!(matches!(world.ask(&admin, remove()), Err(ControlError::NotFound { what: "member", .. })));
@@ -86,7 +87,7 @@ fn subject_that_cannot_be_written_in_a_line_is_refused() {
     let (tenant, admin) = world.tenant("acme");
     for subject in ["", "a\nb", "a\u{7f}", &"x".repeat(256)] {
         let roles = vec!["viewer".into()];
-        let put = Manage::PutMember { tenant: tenant.clone(), subject: subject.into(), roles };
+        let put = Manage::PutMember { tenant: tenant.clone(), issuer: None, subject: subject.into(), roles };
         assert!(world.ask(&admin, put).is_err(), "{subject:?}");
     }
 }

@@ -37,10 +37,13 @@ fn no_file_holds_a_key_or_a_secret_in_plaintext() {
     let (tenant, key) = world.tenant("acme");
     let function = world.function(&tenant, &key, "pay", settings(serde_json::json!({ "secrets": ["TOKEN"] })));
     world.ask(&key, put_secret(&function, "TOKEN", "correct-horse-battery")).unwrap();
-    for file in std::fs::read_dir(world.data()).unwrap() {
-        let path = file.unwrap().path();
+    let passphrase = Some(SecretValue::new(b"another-horse-staple".to_vec()));
+    let put = Manage::PutUser { tenant, name: "alice".into(), roles: vec!["viewer".into()], passphrase };
+    world.ask(&key, put).unwrap();
+    let files = |dir| std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+    for path in files(world.data()).filter(|path| path.is_file()).chain(files(world.data().join("issuer"))) {
         let bytes = std::fs::read(&path).unwrap();
-        for text in ["correct-horse-battery", &key, &world.operator] {
+        for text in ["correct-horse-battery", "another-horse-staple", &key, &world.operator] {
             let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
             assert!(!found, "{} holds {text}", path.display());
         }
@@ -103,7 +106,8 @@ fn tenant_whose_policies_no_longer_compile_is_shut_until_an_operator_mends_them(
     world.control = world.reopen();
     assert!(!world.control.snapshot().tenant(&tenant).unwrap().active);
     assert!(!world.knows(&key));
-    let member = Manage::PutMember { tenant: tenant.clone(), subject: "eve".into(), roles: vec!["admin".into()] };
+    let member =
+        Manage::PutMember { tenant: tenant.clone(), issuer: None, subject: "eve".into(), roles: vec!["admin".into()] };
     assert!(matches!(world.operate(member), Err(ControlError::Policy(_))));
     world.operate(Manage::RemovePolicy { tenant: tenant.clone(), name: "old".into() }).unwrap();
     assert!(world.control.snapshot().tenant(&tenant).unwrap().active);

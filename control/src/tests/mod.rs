@@ -5,6 +5,7 @@
 mod access;
 mod functions;
 mod govern;
+mod identity;
 mod installation;
 mod machines;
 mod rotation;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam_audit::{Log, LogConfig, Signer};
-use cofferdam_authz::{Authorizer, Credential, FetchError, Identities, JwksSource};
+use cofferdam_authz::passphrase::Cost;
+use cofferdam_authz::{Authorizer, Credential, FetchError, Identities, IdentityError, JwksSource, Principal};
 use cofferdam_model::clock::ManualClock;
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::operation::FunctionRef;
@@ -31,7 +33,7 @@ use cofferdam_model::{
 };
 use serde_json::Value;
 
-use crate::{Control, ControlConfig, ControlError};
+use crate::{Control, ControlConfig, ControlError, OwnIssuerConfig};
 
 pub(super) const NOW: UnixNanos = UnixNanos(1_795_171_080_000_000_000);
 
@@ -79,13 +81,14 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(NOW));
         let random = Arc::new(SeededRandom::new(11));
-        let config = ControlConfig::in_dir(&dir.path().join("data"));
+        let config = config(&dir.path().join("data"));
         let key = Control::init(&config, &*clock, &*random).unwrap();
         let authorizer = Arc::new(Authorizer::new().unwrap());
         let control = Control::open(config, authorizer.clone(), clock.clone(), random.clone()).unwrap();
-        let issuers = vec![];
+        let own = own_issuer();
         let pepper = control.pepper().unwrap();
-        let identities = Identities::new(issuers, pepper, Arc::new(NoNetwork), clock.clone()).unwrap();
+        let identities = Identities::new(vec![own.declaration()], pepper, Arc::new(NoNetwork), clock.clone()).unwrap();
+        identities.hold_keys(&own.issuer(), control.issuer_keys().unwrap().as_bytes()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let log = {
             let _context = runtime.enter();
@@ -101,16 +104,26 @@ impl World {
 
     /// Opens the same installation once more, as after a restart.
     pub(super) fn reopen(&self) -> Control {
-        let config = ControlConfig::in_dir(&self.data());
+        let config = config(&self.data());
         Control::open(config, self.authorizer.clone(), self.clock.clone(), self.random.clone()).unwrap()
     }
 
     /// Asks for `operation` with an API key, the whole way.
     pub(super) fn ask(&self, key: &str, operation: Manage) -> Result<Value, ControlError> {
+        self.ask_by(Credential::ApiKey(key), |_| Ok(operation))
+    }
+
+    /// Asks with any credential for what it comes to.
+    pub(super) fn ask_by(
+        &self,
+        credential: Credential<'_>,
+        operation: impl FnOnce(&Principal) -> Result<Manage, ControlError>,
+    ) -> Result<Value, ControlError> {
         use cofferdam_model::Operation;
         self.runtime.block_on(async {
             let snapshot = self.control.snapshot();
-            let who = self.identities.identify(Credential::ApiKey(key), &*snapshot).await.expect("a good key");
+            let who = self.identities.identify(credential, &*snapshot).await.expect("a good credential");
+            let operation = operation(&who)?;
             let policies = snapshot.policies(&operation.tenant()).expect("a tenant that is there");
             let at = circumstances(&*self.clock, &*self.random);
             let permit = self.authorizer.decide(&policies, who, operation, at).expect("allowed");
@@ -125,6 +138,12 @@ impl World {
     pub(super) fn knows(&self, key: &str) -> bool {
         let snapshot = self.control.snapshot();
         self.runtime.block_on(self.identities.identify(Credential::ApiKey(key), &*snapshot)).is_ok()
+    }
+
+    /// Who this credential is.
+    pub(super) fn who(&self, credential: Credential<'_>) -> Result<Principal, IdentityError> {
+        let snapshot = self.control.snapshot();
+        self.runtime.block_on(self.identities.identify(credential, &*snapshot))
     }
 
     /// Asks as the platform's operator.
@@ -150,6 +169,19 @@ impl World {
     pub(super) fn reference(&self, tenant: &TenantId, name: &str) -> FunctionRef {
         FunctionRef { id: FunctionId::mint(tenant, &*self.random), name: name.into() }
     }
+}
+
+fn own_issuer() -> OwnIssuerConfig {
+    OwnIssuerConfig {
+        url: "https://node.test".into(),
+        audiences: vec!["cofferdam".into(), "billing.test".into()],
+        token_seconds: 900,
+        cost: Cost { memory_kib: 64, passes: 1 },
+    }
+}
+
+fn config(dir: &Path) -> ControlConfig {
+    ControlConfig { issuer: Some(own_issuer()), ..ControlConfig::in_dir(dir) }
 }
 
 fn open_log(dir: &Path, origin: &str, clock: &Arc<ManualClock>, random: &Arc<SeededRandom>) -> Log {

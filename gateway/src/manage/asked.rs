@@ -34,6 +34,11 @@ pub(super) fn usage_range(query: Option<&str>) -> Result<UsageRange, Refusal> {
     Ok(UsageRange { function: parameter(query, "function")?, hours: since..until, after: cursor(query)? })
 }
 
+/// The issuer of a member: `issuer`.
+pub(super) fn issuer(query: Option<&str>) -> Result<Option<String>, Refusal> {
+    parameter(query, "issuer")
+}
+
 fn parameter(query: Option<&str>, name: &str) -> Result<Option<String>, Refusal> {
     let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let Some((_, given)) = pairs.into_iter().find(|(key, _)| *key == name) else { return Ok(None) };

@@ -7,7 +7,7 @@ use crate::{Because, Supposed};
 
 fn put_member(tenant: &TenantId, roles: &[&str]) -> Manage {
     let roles = roles.iter().map(ToString::to_string).collect();
-    Manage::PutMember { tenant: tenant.clone(), subject: "eve".into(), roles }
+    Manage::PutMember { tenant: tenant.clone(), issuer: None, subject: "eve".into(), roles }
 }
 
 fn create_key(tenant: &TenantId, account: &str, roles: &[&str], scopes: &[&str]) -> Manage {

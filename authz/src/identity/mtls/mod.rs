@@ -20,8 +20,9 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use webpki::EndEntityCert;
 
+use super::revoked::Shown;
 use super::{Directory, Principal};
-use crate::error::{AuthorityError, Refusal};
+use crate::error::{AuthorityError, IdentityError, Refusal};
 
 /// Authorities of one tenant.
 pub const AUTHORITIES: usize = 8;
@@ -304,11 +305,14 @@ pub(super) fn identify(
     shown: &PeerCertificate,
     directory: &dyn Directory,
     now: UnixNanos,
-) -> Result<Principal, Refusal> {
-    if !directory.tenant_active(&shown.tenant) {
-        return Err(Refusal::Tenant);
-    }
+) -> Result<Principal, IdentityError> {
     let authorities = directory.client_authorities(&shown.tenant).ok_or(Refusal::Certificate)?;
     let Machine { name, account, roles } = shown.machine(&authorities, now)?;
-    Ok(Principal::machine(account, shown.tenant.clone(), roles, name, (CredentialKind::Certificate, Bound::Mtls)))
+    let by = Shown::account(&shown.tenant, &account).by(directory);
+    let kind = (CredentialKind::Certificate, Bound::Mtls);
+    let who = Principal::machine(account, shown.tenant.clone(), roles, name, kind);
+    match by {
+        Some(by) => Err(IdentityError::revoked(&who, by)),
+        None => Ok(who),
+    }
 }
