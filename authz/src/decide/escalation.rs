@@ -64,7 +64,9 @@ impl Authorizer {
         };
         let tenant = operation.tenant();
         let given = Action::ALL.iter().filter(|action| bit(**action).unwrap_or_default() & given != 0);
-        given.copied().find(|action| !self.holds(policies, principal, *action, &tenant, circumstances))
+        // A token for oneself is for nobody to give: whoever the issuer knows has it.
+        let mut given = given.copied().filter(|action| *action != Action::IssueToken);
+        given.find(|action| !self.holds(policies, principal, *action, &tenant, circumstances))
     }
 
     /// All that permits in force give to whoever has these roles, or has this account.

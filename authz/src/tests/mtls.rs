@@ -11,6 +11,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 
 use super::{Scripted, World, clock, pepper};
+use crate::RevokedBy;
 use crate::identity::Identities;
 use crate::{AuthorityError, ClientAuthorities, IdentityError, PeerCertificate, Principal, Refusal};
 
@@ -102,6 +103,8 @@ impl Scene {
     fn who(&self, peer: &PeerCertificate) -> Result<Principal, Refusal> {
         self.identities.identify_machine(peer, &self.world).map_err(|error| match error {
             IdentityError::Refused(refusal) => refusal,
+            IdentityError::Revoked { by: RevokedBy::Tenant, .. } => Refusal::Tenant,
+            IdentityError::Revoked { .. } => Refusal::Revoked,
             other => panic!("{other}"),
         })
     }
@@ -150,6 +153,7 @@ fn certificates_of_others_expired_ones_and_authorities_themselves_are_refused() 
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     });
     assert_eq!(scene.shows(&server).unwrap_err(), Refusal::Certificate);
+    scene.trust(&scene.world.suspended, &[("corp", &ca.declared(&[PAY]))]);
     let nobody = PeerCertificate::new(scene.world.suspended.clone(), vec![ca.names(&[PAY], |_| {})]);
     assert_eq!(scene.who(&nobody).unwrap_err(), Refusal::Tenant);
     assert_eq!(scene.who(&scene.peer(&[])).unwrap_err(), Refusal::Certificate);

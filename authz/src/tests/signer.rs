@@ -12,6 +12,7 @@ use cofferdam_model::{KeyId, KeyKind, TenantId, UnixNanos};
 use zeroize::Zeroizing;
 
 use super::{NOW, Scripted, World, clock, pepper};
+use crate::RevokedBy;
 use crate::identity::Identities;
 use crate::{
     AccessSecrets, ApiKeyRecord, IdentityError, Payload, Principal, Refusal, SignedRequest, Sigv4Config, sigv4,
@@ -203,6 +204,8 @@ impl Scene {
         });
         proved.map_err(|error| match error {
             IdentityError::Refused(refusal) => refusal,
+            IdentityError::Revoked { by: RevokedBy::Tenant, .. } => Refusal::Tenant,
+            IdentityError::Revoked { .. } => Refusal::Revoked,
             other => panic!("{other}"),
         })
     }
