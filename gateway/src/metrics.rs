@@ -81,6 +81,9 @@ impl Metrics {
     }
 }
 
+/// A family of counters: name, kind, label, help, and each word of the label with its count.
+type Family<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [(&'a str, u64)]);
+
 /// The text as it grows. Writing to a string cannot fail.
 struct Text(String);
 
@@ -90,7 +93,7 @@ impl Text {
     }
 
     fn identities(&mut self, gauges: &cofferdam_authz::Gauges) {
-        let families: [(&str, &str, &str, &str, &[(&str, u64)]); 5] = [
+        let families: [Family<'_>; 5] = [
             (
                 "cofferdam_key_sets",
                 "gauge",

@@ -51,6 +51,9 @@ async fn keys_of_a_real_issuer_survive_rotation_outage_and_restart() {
     let asked = issuer.asked();
     until("keys are renewed without a call", async || issuer.asked() > asked).await;
 
+    // What the issuer has answered has arrived, so that the next request is one it does not answer.
+    let had = "cofferdam_key_fetches_total{outcome=\"had\"}";
+    until("no request is under way", async || counter(&scene, had) == issuer.asked() as u64).await;
     issuer.away(true);
     let known = issuer.token(&second, "alice");
     assert_eq!(call(&scene.node, &known).await.status, StatusCode::OK, "what was had is still good");
@@ -65,7 +68,8 @@ async fn keys_of_a_real_issuer_survive_rotation_outage_and_restart() {
     assert!(node.stop().unwrap());
     scene = Scene { node: Node::start(&site).unwrap(), site };
     assert_eq!(call(&scene.node, &known).await.status, StatusCode::OK, "kept on disk");
-    assert!(counter(&scene, "cofferdam_key_fetches_total{outcome=\"failed\"}") > 0);
+    let failed = "cofferdam_key_fetches_total{outcome=\"failed\"}";
+    until("the outage is counted", async || counter(&scene, failed) > 0).await;
     assert!(counter(&scene, "cofferdam_tokens_total{how=\"verified\"}") > 0);
 
     issuer.publish(&[&second, &third]);
@@ -130,7 +134,8 @@ fn with_dora() -> Scene {
 }
 
 fn login(scene: &Scene, more: &[&str], passphrase: &str) -> Result<Value, i32> {
-    let arguments = [&["login", "--json", "--url", &scene.node.url()][..], more].concat();
+    let url = scene.node.url();
+    let arguments = [&["login", "--json", "--url", &url][..], more].concat();
     let done = scene.site.try_run_with(&arguments, passphrase).unwrap();
     match done.status.success() {
         true => Ok(serde_json::from_slice(&done.stdout).unwrap()),
@@ -211,6 +216,8 @@ async fn logins_are_recorded_and_limited_and_no_passphrase_is_ever_written_down(
     }
     assert!(limited >= 4, "{limited}");
     for bad in ["", "grant_type=none", "grant_type=password&username=dora&password=x", "{}"] {
+        // Whoever sends what makes no sense is hung up on.
+        let mut nobody = scene.node.client().await.unwrap().with_header("content-type", FORM);
         assert_eq!(form(&mut nobody, bad).await.status, StatusCode::BAD_REQUEST, "{bad}");
     }
     let mut shown = scene.node.client().await.unwrap().with(&bearer(&given));

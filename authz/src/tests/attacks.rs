@@ -71,7 +71,7 @@ impl Forge {
 
     fn of_algorithms(&self) -> Vec<Attack> {
         let secret = |material: Vec<u8>, kid: &str| Signer::Shared(material).token("HS256", kid, &claims(ISS));
-        let pem = |jwk: &Value| jwk["n"].as_str().or(jwk["x"].as_str()).unwrap_or_default().as_bytes().to_vec();
+        let pem = |jwk: &Value| jwk["n"].as_str().or_else(|| jwk["x"].as_str()).unwrap_or_default().as_bytes().to_vec();
         let none = |alg: &str| {
             let header = json!({"alg": alg, "typ": "at+jwt", "kid": "ed"}).to_string();
             format!("{}.{}.", b64(header), b64(claims(ISS).to_string()))
@@ -218,7 +218,7 @@ impl Forge {
                 Refusal::UnknownIssuer,
             ),
             ("signature in DER", der(0), Refusal::Signature),
-            ("signature cut", format!("{message}.{}", &signature[..signature.len() - 2]), Refusal::Signature),
+            ("signature cut", format!("{message}.{}", signature.split_at(signature.len() - 2).0), Refusal::Signature),
             ("signature doubled", format!("{message}.{signature}{signature}"), Refusal::Signature),
             ("signature of zeros", format!("{message}.{}", b64([0; 64])), Refusal::Signature),
             ("signature in the other alphabet", format!("{message}.{}=", standard(signature)), Refusal::Signature),
