@@ -78,8 +78,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
 
     // Route: on the canonical path, in one immutable picture of what exists.
     let picture = node.live.load();
-    let came = call.came.as_ref();
-    picture.doors.check(&at.host, is_reserved(&at.path), came).map_err(|refusal| Stopped::at(&at, refusal))?;
+    picture.doors.check(&at, call.came.as_ref()).map_err(|refusal| Stopped::at(&at, refusal))?;
     let turn = match turn(&picture, &call) {
         Ok(turn @ (Turn::Health | Turn::Ready)) => return Ok(perform::health(node, &turn, &at).await),
         // Below `/-/` only those who are known learn what there is not.
@@ -140,7 +139,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
 }
 
 /// Whether a path is one of the platform's own.
-fn is_reserved(path: &str) -> bool {
+pub(crate) fn is_reserved(path: &str) -> bool {
     path.starts_with("/-/")
 }
 
