@@ -8,9 +8,10 @@ use std::sync::{Arc, OnceLock};
 
 use cofferdam_authz::{ClientAuthorities, PeerCertificate};
 use cofferdam_control::Snapshot;
-use cofferdam_model::TenantId;
+use cofferdam_model::{Circumstances, TenantId};
 use rustls::ServerConfig;
 
+use crate::pipeline::is_reserved;
 use crate::refusal::Refusal;
 
 /// The door of one tenant's hosts, for as long as its authorities stay the same.
@@ -69,13 +70,13 @@ impl Doors {
 
     /// Refuses a call on a connection that did not come by the door of its host, where that matters: where it shows a
     /// certificate, which is one tenant's, and where the host wants one. The platform's own paths want none.
-    pub(crate) fn check(&self, host: &str, reserved: bool, came: Option<&CameBy>) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, at: &Circumstances, came: Option<&CameBy>) -> Result<(), Refusal> {
         let certificate = came.and_then(|came| came.certificate.as_ref());
-        let Some(door) = self.at(host) else {
+        let Some(door) = self.at(&at.host) else {
             return if certificate.is_none() { Ok(()) } else { Err(Refusal::Misdirected) };
         };
         let through = came.is_some_and(|came| came.tenant == door.tenant);
-        match (through, certificate.is_some(), door.authorities.required() && !reserved) {
+        match (through, certificate.is_some(), door.authorities.required() && !is_reserved(&at.path)) {
             (true, true, _) | (_, false, false) => Ok(()),
             // Asked for one, and showed none.
             (true, false, true) => Err(Refusal::Unauthenticated),

@@ -94,8 +94,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
 
     // Route: on the canonical path, in one immutable picture of what exists.
     let picture = node.live.load();
-    let came = call.came.as_ref();
-    picture.doors.check(&at.host, is_reserved(&at.path), came).map_err(|refusal| Stopped::at(&at, refusal))?;
+    picture.doors.check(&at, call.came.as_ref()).map_err(|refusal| Stopped::at(&at, refusal))?;
     let turn = match turn(&picture, &call) {
         Ok(turn @ (Turn::Health | Turn::Ready)) => return Ok(perform::health(node, &turn, &at).await),
         Ok(Turn::Published(document)) => return Ok(perform::published(node, document, &at).await),
@@ -247,7 +246,7 @@ fn unknown(node: &Node, at: &Circumstances, error: Unknown, standing: &mut Stand
     }
 }
 /// Whether a path is one of the platform's own.
-fn is_reserved(path: &str) -> bool {
+pub(crate) fn is_reserved(path: &str) -> bool {
     path.starts_with("/-/")
 }
 

@@ -83,8 +83,8 @@ impl TryFrom<String> for Network {
     fn try_from(text: String) -> Result<Self, BadNetwork> {
         let read = || {
             let (base, prefix) = text.split_once('/')?;
-            let digits = (1..=3).contains(&prefix.len()) && prefix.bytes().all(|byte| byte.is_ascii_digit());
-            let plain = digits && (prefix == "0" || !prefix.starts_with('0'));
+            let digits = prefix.bytes().all(|byte| byte.is_ascii_digit());
+            let plain = (1..=3).contains(&prefix.len()) && digits && (prefix == "0" || !prefix.starts_with('0'));
             let (base, prefix): (IpAddr, u8) = (base.parse().ok()?, prefix.parse().ok().filter(|_| plain)?);
             (base.to_canonical() == base && masked(base, prefix) == Some(base)).then_some(Self { base, prefix })
         };

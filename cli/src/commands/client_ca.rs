@@ -2,7 +2,7 @@
 //!
 //! Owns how one is put together from files and arguments. Must never judge a certificate: the node does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use cofferdam_model::machine::{CERTIFICATES_BYTES, CRLS_BYTES};
@@ -90,7 +90,7 @@ pub(crate) fn run(remote: &Remote, what: &Ca, context: &Context) -> Result<(), F
     }
 }
 
-fn pem(file: &PathBuf, most: usize) -> Result<String, Failure> {
+fn pem(file: &Path, most: usize) -> Result<String, Failure> {
     let bytes = input(Some(file), most)?;
     String::from_utf8(bytes.to_vec())
         .map_err(|_| Failure::new(Kind::Invalid, format!("`{}` is not PEM: it is no text", file.display())))

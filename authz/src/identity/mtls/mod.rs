@@ -44,9 +44,11 @@ pub struct ClientAuthorities {
 #[derive(Debug)]
 struct Authority {
     verifier: Arc<dyn ClientCertVerifier>,
-    /// Account and roles of each machine.
-    machines: HashMap<String, (Arc<str>, Vec<String>)>,
+    machines: HashMap<String, Account>,
 }
+
+/// What a machine is here: its account, and the roles of that.
+type Account = (Arc<str>, Vec<String>);
 
 /// A machine whose chain was verified.
 #[derive(Debug, Clone)]
@@ -194,7 +196,7 @@ fn verifier(
     builder.build().map_err(|error| format!("it cannot be used: {error}"))
 }
 
-fn machines(ca: &ClientCa) -> Result<HashMap<String, (Arc<str>, Vec<String>)>, String> {
+fn machines(ca: &ClientCa) -> Result<HashMap<String, Account>, String> {
     if ca.accounts.len() > ACCOUNTS {
         return Err(format!("{} accounts, at most {ACCOUNTS} are taken", ca.accounts.len()));
     }
