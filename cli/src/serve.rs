@@ -97,6 +97,9 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let control = Control::open(state, authorizer.clone(), clock.clone(), random.clone())
         .map_err(|error| failed("opening the state", &error))?;
     let control = Arc::new(control);
+    let warmed = control.clone();
+    // Not waited for: a node that cannot have the thread compiles with the first call that needs it.
+    let _ = std::thread::Builder::new().name("policies".to_owned()).spawn(move || warmed.warm());
     let keys = HttpsJwks::new(&Trust::Native).map_err(|error| failed("reading the system's roots", &error))?;
     let pepper = control.pepper().map_err(|error| failed("reading the key of API keys", &error))?;
     let identities = Identities::new(config.issuers.clone(), pepper, Arc::new(keys), clock.clone())
