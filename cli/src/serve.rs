@@ -97,6 +97,9 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let log = open_log(&layout, &config, &clock, &random)?;
     let authorizer = Arc::new(Authorizer::new().map_err(|error| failed("reading the built-in policies", &error))?);
     let (control, kept) = open_state(&layout, &config, &authorizer, &clock, &random)?;
+    let warmed = control.clone();
+    // Not waited for: a node that cannot have the thread compiles with the first call that needs it.
+    let _ = std::thread::Builder::new().name("policies".to_owned()).spawn(move || warmed.warm());
     let secrets = upkeep::look(&control).await;
     let identities = identities(&layout, &config, &control, &clock)?;
     let sandbox = Sandbox::start(sandbox_config(&layout, &config)?, clock.clone(), random.clone())

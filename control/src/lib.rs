@@ -284,6 +284,13 @@ impl Control {
         }
     }
 
+    /// Compiles policies that are large and were not compiled at the start, so that no call has to wait for them. Takes
+    /// its time: for a thread of its own.
+    pub fn warm(&self) {
+        let snapshot = self.snapshot();
+        snapshot.tenants().filter_map(|tenant| snapshot.policies(&tenant.id)).for_each(|policies| policies.warm());
+    }
+
     /// Whether a function at work may send a request to the outside, by the policies of this moment.
     pub fn may_connect(
         &self,

@@ -62,10 +62,10 @@ impl Authorizer {
             Refused { uses: vec![told(&secret, facts)], secret, outcome, tier }
         };
         let home = home(policies);
-        let work = self.vocabulary.work(principal, invoke, circumstances, home).map_err(unaskable)?;
+        let work = self.vocabulary.work(principal, invoke, circumstances).map_err(unaskable)?;
         let mut uses = Vec::with_capacity(invoke.secrets.len());
         if !invoke.secrets.is_empty() {
-            let questions = self.vocabulary.uses(&self.compiler.bits, &work, &invoke.secrets, invoke, None);
+            let questions = self.vocabulary.uses(&self.compiler.bits, (&work, home), &invoke.secrets, invoke, None);
             for (secret, question) in invoke.secrets.iter().zip(questions.map_err(unaskable)?) {
                 let verdict = tiers::settle(self.rulings(policies, &question, false, false), None);
                 let Verdict { outcome, tier, facts } = verdict;
@@ -93,7 +93,7 @@ impl Authorizer {
         if *policies.tenant() != invoke.tenant {
             return Err(self.unaskable(Unaskable("policies")).facts);
         }
-        let bits = &self.compiler.bits;
+        let (bits, work) = (&self.compiler.bits, (work, home(policies)));
         let judge = |question| match question {
             Ok(question) => tiers::settle(self.rulings(policies, &question, false, false), None),
             Err(why) => self.unaskable(why),

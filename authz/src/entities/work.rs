@@ -18,7 +18,7 @@ pub(crate) struct Work {
     workload: EntityUid,
     function: EntityUid,
     context: Context,
-    /// The workload, its version, its function, the tenant and what that is in.
+    /// The workload, its version and its function. The tenant comes with each question, as it is by then.
     entities: Vec<Entity>,
 }
 
@@ -44,14 +44,12 @@ impl Vocabulary {
         principal: &Principal,
         invoke: &Invoke,
         circumstances: &Circumstances,
-        home: Home<'_>,
     ) -> Result<Work, Unaskable> {
         let tenant = &invoke.tenant;
         if invoke.function.tenant() != *tenant {
             return Err(Unaskable("resource"));
         }
         let mut entities = Vec::with_capacity(8);
-        self.home(tenant, home, &mut entities)?;
         let function = self.function(&invoke.function, &invoke.function_name, tenant)?;
         let function_uid = function.uid();
         entities.push(function);
@@ -83,12 +81,13 @@ impl Vocabulary {
     pub(crate) fn uses(
         &self,
         bits: &Bits,
-        work: &Work,
+        (work, home): (&Work, Home<'_>),
         names: &[Arc<str>],
         invoke: &Invoke,
         schema: Option<&Schema>,
     ) -> Result<Vec<Question>, Unaskable> {
         let mut entities = work.entities.clone();
+        self.home(&invoke.tenant, home, &mut entities)?;
         let mut secrets = Vec::with_capacity(names.len());
         for name in names {
             let secret = self.secret(&invoke.function, &invoke.function_name, name, &invoke.tenant)?;
@@ -110,7 +109,7 @@ impl Vocabulary {
     pub(crate) fn connection(
         &self,
         bits: &Bits,
-        work: &Work,
+        (work, home): (&Work, Home<'_>),
         invoke: &Invoke,
         way: Way<'_>,
         schema: Option<&Schema>,
@@ -128,7 +127,9 @@ impl Vocabulary {
         let destination = self.owned("Destination", &id, work.function.clone(), &invoke.tenant, attributes)?;
         let doing = self.actions.get(&Action::Connect).ok_or(Unaskable("action"))?;
         let uid = destination.uid();
-        let entities = work.entities.iter().cloned().chain([destination, doing.entity.clone()]);
+        let mut entities: Vec<Entity> = work.entities.clone();
+        self.home(&invoke.tenant, home, &mut entities)?;
+        entities.extend([destination, doing.entity.clone()]);
         let entities = Entities::from_entities(entities, schema).map_err(|_| Unaskable("entities"))?;
         let request = Request::new(work.workload.clone(), doing.entity.uid(), uid, work.context.clone(), schema);
         Question::new(bits, request.map_err(|_| Unaskable("request"))?, Arc::new(entities), doing.bit)

@@ -13,6 +13,9 @@ use super::Compiler;
 use super::index::{Answer, Asked, Index};
 use crate::error::PolicyError;
 
+/// Bytes of texts that take longer to compile than the first call that needs them should wait: some milliseconds.
+const WARM_BYTES: usize = 16 * 1024;
+
 /// The texts of one set: whose they are, how often they were changed, and name and text of each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Texts {
@@ -108,7 +111,8 @@ impl TierPolicies {
 
     /// Compiles it now, if that was not done yet; statements of texts that `before` has too are taken from there.
     pub(crate) fn compiled(self, before: Option<&Self>) -> Result<Self, PolicyError> {
-        let before = before.and_then(|before| before.set().ok());
+        // What was not compiled itself by now is no help.
+        let before = before.and_then(|before| before.0.set.get()).and_then(|set| set.as_ref().ok());
         match self.0.set.get_or_init(|| self.0.compile(before)) {
             Ok(_) => Ok(self),
             Err(error) => Err(error.clone()),
@@ -137,9 +141,13 @@ impl TierPolicies {
         self.0.facts.tier
     }
 
-    /// Compiles it now, if that was not done yet, so that no call has to wait for it. Says whether it is good.
-    pub fn warm(&self) -> bool {
-        self.set().is_ok()
+    /// Compiles it now, if that was not done yet and takes so long that a call should not have to wait for it.
+    fn warm(&self) {
+        let bytes = self.0.sources.iter().map(|(_, text)| text.len()).sum::<usize>();
+        if bytes > WARM_BYTES {
+            // Whether it is good is for the decisions it is asked in.
+            let _ = self.set();
+        }
     }
 
     /// Adds what these policies say to what others said. One that cannot be compiled fails.
@@ -212,6 +220,11 @@ impl TenantPolicies {
     /// What operators bound it by.
     pub fn boundary(&self) -> Option<&TierPolicies> {
         self.boundary.as_ref()
+    }
+
+    /// Compiles what is large and not compiled yet, so that no call has to wait for it.
+    pub fn warm(&self) {
+        self.ceilings().chain([&self.grants]).for_each(TierPolicies::warm);
     }
 
     pub(crate) fn is_suspended(&self) -> bool {

@@ -122,10 +122,10 @@ async fn questions(world: &World, bits: &Bits, organisation: &OrganisationId) ->
                 ..world.invoke(&world.acme, roles.is_empty())
             };
             all.push(vocabulary.question(bits, &who, &invoke, &at, home, None).unwrap());
-            let work = vocabulary.work(&who, &invoke, &at, home).unwrap();
-            all.extend(vocabulary.uses(bits, &work, &invoke.secrets, &invoke, None).unwrap());
+            let work = vocabulary.work(&who, &invoke, &at).unwrap();
+            all.extend(vocabulary.uses(bits, (&work, home), &invoke.secrets, &invoke, None).unwrap());
             let way = Way { host: "a.example", port: 443, tls: true, method: "GET", rule: "r" };
-            all.push(vocabulary.connection(bits, &work, &invoke, way, None).unwrap());
+            all.push(vocabulary.connection(bits, (&work, home), &invoke, way, None).unwrap());
             let of_calls = [Action::Invoke, Action::UseSecret, Action::Connect];
             for action in Action::ALL.iter().filter(|action| !of_calls.contains(action)) {
                 let operation = world.manage(action.as_str(), &world.acme);

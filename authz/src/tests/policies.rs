@@ -62,7 +62,7 @@ async fn every_call_fits_the_schema() {
         egress: true,
         ..world.invoke(&world.acme, true)
     };
-    let work = vocabulary.work(&somebody, &invoke, &at, home).unwrap();
+    let work = vocabulary.work(&somebody, &invoke, &at).unwrap();
     let way = Way { host: "a.example", port: 443, tls: true, method: "GET", rule: "https://a.example" };
     for action in Action::ALL {
         let asked = match action {
@@ -71,9 +71,9 @@ async fn every_call_fits_the_schema() {
                 vocabulary.question(&bits, &somebody, &invoke, &at, home, Some(&schema)).map(|_| ())
             }
             Action::UseSecret => {
-                vocabulary.uses(&bits, &work, &invoke.secrets, &invoke, Some(&schema)).map(|asked| drop(asked))
+                vocabulary.uses(&bits, (&work, home), &invoke.secrets, &invoke, Some(&schema)).map(|asked| drop(asked))
             }
-            Action::Connect => vocabulary.connection(&bits, &work, &invoke, way, Some(&schema)).map(|_| ()),
+            Action::Connect => vocabulary.connection(&bits, (&work, home), &invoke, way, Some(&schema)).map(|_| ()),
             action => {
                 let operation = world.manage(action.as_str(), &world.acme);
                 let nobodys = vocabulary.question(&bits, &nobody, &operation, &at, home, Some(&schema));
