@@ -1,4 +1,4 @@
-//! A plain HTTPS client over one kept connection.
+//! A plain HTTPS client over one kept connection, and another one after the node announced that it ends the first.
 //!
 //! Owns TLS trust in the node's own certificate and the reading of whole answers. Must never retry: a test counts.
 
@@ -61,9 +61,15 @@ pub fn connector(certificate: &Path, alpn: &[&[u8]]) -> Result<TlsConnector, Bro
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
+/// A connection, and whether it resumed an earlier session.
+type Dialled = (http1::SendRequest<Full<Bytes>>, bool);
+
 /// One kept HTTP/1.1 connection.
 pub struct Client {
     sender: http1::SendRequest<Full<Bytes>>,
+    to: (String, u16, TlsConnector),
+    /// Whether the last answer said that it is the last one.
+    over: bool,
     host: String,
     resumed: bool,
     authorization: Option<String>,
@@ -78,13 +84,9 @@ impl Client {
 
     /// Connects to a node on loopback as a host of that name.
     pub async fn connect_to(host: &str, port: u16, connector: TlsConnector) -> Result<Self, Broken> {
-        let tcp = TcpStream::connect(("127.0.0.1", port)).await?;
-        tcp.set_nodelay(true)?;
-        let tls = connector.connect(ServerName::try_from(host.to_owned())?, tcp).await?;
-        let resumed = tls.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
-        let (sender, connection) = http1::handshake(TokioIo::new(tls)).await?;
-        tokio::spawn(connection);
-        Ok(Self { sender, host: host.to_owned(), resumed, authorization: None, more: None })
+        let to = (host.to_owned(), port, connector);
+        let (sender, resumed) = dial(&to).await?;
+        Ok(Self { sender, to, over: false, host: host.to_owned(), resumed, authorization: None, more: None })
     }
 
     /// Names this host in every call from now on, whatever the connection was made to.
@@ -117,6 +119,9 @@ impl Client {
         path: &str,
         body: impl Into<Bytes>,
     ) -> Result<http::Response<hyper::body::Incoming>, Broken> {
+        if std::mem::take(&mut self.over) {
+            (self.sender, self.resumed) = dial(&self.to).await?;
+        }
         self.sender.ready().await?;
         let mut request = Request::builder().method(method).uri(path).header("host", &self.host);
         if let Some(authorization) = &self.authorization {
@@ -125,7 +130,9 @@ impl Client {
         if let Some((name, value)) = &self.more {
             request = request.header(name, value);
         }
-        Ok(self.sender.send_request(request.body(Full::new(body.into()))?).await?)
+        let answer = self.sender.send_request(request.body(Full::new(body.into()))?).await?;
+        self.over = answer.headers().get(http::header::CONNECTION).is_some_and(|field| field == "close");
+        Ok(answer)
     }
 
     /// Sends a request and reads its whole answer.
@@ -138,4 +145,15 @@ impl Client {
     pub async fn get(&mut self, path: &str) -> Result<Answer, Broken> {
         self.call(Method::GET, path, Bytes::new()).await
     }
+}
+
+/// A new connection, and whether it resumed an earlier session.
+async fn dial((host, port, connector): &(String, u16, TlsConnector)) -> Result<Dialled, Broken> {
+    let tcp = TcpStream::connect(("127.0.0.1", *port)).await?;
+    tcp.set_nodelay(true)?;
+    let tls = connector.connect(ServerName::try_from(host.clone())?, tcp).await?;
+    let resumed = tls.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+    let (sender, connection) = http1::handshake(TokioIo::new(tls)).await?;
+    tokio::spawn(connection);
+    Ok((sender, resumed))
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns the statements. Must never build one from text it was given: values are bound, always.
 
+mod functions;
 mod identity;
 mod keys;
 mod machine;
@@ -12,13 +13,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use cofferdam_model::{
-    Digest, FunctionId, KeyId, OrganisationId, PolicyTier, RevocationId, RouteId, TenantId, TenantSettings, UnixNanos,
+    Digest, FunctionId, KeyId, OrganisationId, PolicyTier, RevocationId, TenantId, TenantSettings, UnixNanos,
     UsageRange, VersionId,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, TransactionBehavior, named_params, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::functions::{function_row, route_row, version_row};
 use super::tiers::Tiers;
 use super::{
     ApiKeyRow, ClientCaRow, FunctionRow, IssuerKeyRow, MemberRow, OpenCall, PolicyRow, RevocationRow, RouteRow,
@@ -445,42 +447,6 @@ fn tenant_row(row: &Row<'_>) -> Result<TenantRow, ControlError> {
             .map(|id| OrganisationId::parse(&id))
             .transpose()
             .map_err(damaged)?,
-    })
-}
-
-fn function_row(row: &Row<'_>) -> Result<(FunctionRow, Option<VersionRow>), ControlError> {
-    let current = match get::<Option<String>>(row, 4)? {
-        Some(text) => Some(VersionId::parse(&text).map_err(damaged)?),
-        None => None,
-    };
-    let version = current.is_some().then(|| version_row(row, 5)).transpose()?;
-    let function = FunctionRow {
-        id: id(row, 0, FunctionId::parse)?,
-        name: get(row, 1)?,
-        settings: from_json(row, 2)?,
-        generation: number(row, 3)?,
-        current,
-    };
-    Ok((function, version))
-}
-
-fn version_row(row: &Row<'_>, first: usize) -> Result<VersionRow, ControlError> {
-    Ok(VersionRow {
-        id: id(row, first, VersionId::parse)?,
-        function: id(row, first + 1, FunctionId::parse)?,
-        component: Digest::try_from(get::<String>(row, first + 2)?).map_err(damaged)?,
-        component_bytes: number(row, first + 3)?,
-        settings: from_json(row, first + 4)?,
-        published: UnixNanos(number(row, first + 5)?),
-    })
-}
-
-fn route_row(row: &Row<'_>) -> Result<RouteRow, ControlError> {
-    Ok(RouteRow {
-        id: id(row, 0, RouteId::parse)?,
-        app: get(row, 1)?,
-        spec: from_json(row, 2)?,
-        function: id(row, 3, FunctionId::parse)?,
     })
 }
 
