@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam_authz::{
-    ApiKeyRecord, Authorizer, Credential, Directory, FetchError, Identities, JwksSource, Owner, Pepper, TenantPolicies,
-    Texts, api_key,
+    ApiKeyRecord, Authorizer, Credential, Directory, FetchError, Identities, JwksSource, Owner, Pepper, RevokedBy,
+    Shown, TenantPolicies, Texts, UserRecord, api_key,
 };
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
@@ -34,6 +34,14 @@ impl Directory for Keys {
 
     fn member_roles(&self, _: &TenantId, _: &str, _: &str) -> Vec<String> {
         Vec::new()
+    }
+
+    fn revoked(&self, _: &Shown<'_>) -> Option<RevokedBy> {
+        None
+    }
+
+    fn user(&self, _: &TenantId, _: &str) -> Option<Arc<UserRecord>> {
+        None
     }
 
     fn api_key(&self, key: &KeyId) -> Option<Arc<ApiKeyRecord>> {
@@ -109,6 +117,7 @@ async fn decisions(authorizer: &Authorizer, policies: &TenantPolicies, tenant: &
         mac,
         expires: UnixNanos(u64::MAX),
         revoked: false,
+        settings: Default::default(),
     };
     let keys = Keys(Arc::new(record));
     let clock = Arc::new(SystemClock::default());

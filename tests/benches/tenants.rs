@@ -10,7 +10,6 @@ use std::time::Duration;
 use cofferdam_audit::{Log, LogConfig, Signer};
 use cofferdam_authz::{Authorizer, Credential, Identities};
 use cofferdam_control::store::{PolicyRow, SqliteStore, Store, TenantRow, Transaction};
-use cofferdam_control::vault::Vault;
 use cofferdam_control::{Control, ControlConfig};
 use cofferdam_gateway::Live;
 use cofferdam_gateway::egress::{Egress, EgressConfig};
@@ -70,7 +69,7 @@ pub(crate) async fn run() {
         let who =
             identities.identify(Credential::ApiKey(operator.text.expose()), &*snapshot).await.expect("a good key");
         let policies = snapshot.policies(&operation.tenant()).expect("its policies");
-        let permit = authorizer.decide(&policies, who, operation, around()).ok().expect("an operator may");
+        let permit = authorizer.decide(&policies, who, operation, around()).expect("an operator may");
         let mut entry = log.enter(permit).expect("a log that takes entries");
         let intent = entry.intent().await.expect("a durable intent");
         let at = now();
@@ -116,7 +115,7 @@ fn log(dir: &Path, clock: &Arc<SystemClock>, random: &Arc<OsRandom>) -> Log {
 /// Tenants as earlier changes of this release would have left them.
 fn fill(config: &ControlConfig, authorizer: &Authorizer) {
     let mut store = SqliteStore::open(&config.dir.join("state.sqlite")).expect("the store opens");
-    let vault = Vault::load(&config.root_key).expect("the root key");
+    let vault = config.local_vault(Arc::new(SystemClock::default()), Arc::new(OsRandom)).expect("the root key");
     let rules = authorizer.rules();
     let mut work = |tx: &mut dyn Transaction| {
         for n in 0..TENANTS {
