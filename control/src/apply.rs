@@ -19,6 +19,7 @@ use crate::Control;
 use crate::deployment::list_secrets;
 use crate::error::ControlError;
 use crate::govern;
+use crate::load::shut;
 use crate::machine::{self, describe_ca};
 use crate::own_issuer::OwnIssuer;
 use crate::revocation::describe as describe_revocation;
@@ -95,6 +96,9 @@ impl Control {
     }
 
     fn change(&self, operation: &Manage, by_operator: bool) -> Result<Value, ControlError> {
+        // A key that is wrapped while the root key is being replaced must not be missed by that.
+        let makes_key = matches!(operation, Manage::CreateTenant { .. });
+        let _one = makes_key.then(|| self.rotating.lock().unwrap_or_else(PoisonError::into_inner));
         let prepared = self.prepare(operation)?;
         self.swap(|tx| {
             let mut change = Change { tx, means: self.means(), by_operator, prepared };
@@ -153,17 +157,25 @@ impl Control {
     fn entry(&self, tx: &mut dyn Transaction, before: &Snapshot, touched: Touched) -> Result<Entry, ControlError> {
         match touched {
             Touched::Tenant(tenant) => {
-                let state = tx.tenant(&tenant)?.ok_or_else(|| ControlError::not_found("tenant", tenant.as_str()))?;
+                let mut state =
+                    tx.tenant(&tenant)?.ok_or_else(|| ControlError::not_found("tenant", tenant.as_str()))?;
                 let old = before.tenant(&tenant);
                 let policies = match old.and_then(|old| old.policies_of(&state)) {
                     Some(unchanged) => unchanged,
-                    None => {
-                        let compiled = compile(&self.authorizer, &state, old)?;
-                        let rules = self.authorizer.rules();
-                        tx.found_good(PolicyTier::Tenant, tenant.as_str(), &rules)?;
-                        tx.found_good(PolicyTier::Boundary, tenant.as_str(), &rules)?;
-                        compiled
-                    }
+                    None => match compile(&self.authorizer, &state, old) {
+                        Ok(compiled) => {
+                            let rules = self.authorizer.rules();
+                            tx.found_good(PolicyTier::Tenant, tenant.as_str(), &rules)?;
+                            tx.found_good(PolicyTier::Boundary, tenant.as_str(), &rules)?;
+                            compiled
+                        }
+                        // They were so before. A tenant that is shut for them can still be managed, its keys replaced
+                        // and destroyed.
+                        Err(error) if old.is_some_and(|old| old.has_texts_of(&state)) => {
+                            shut(&self.authorizer, &mut state, &error)?
+                        }
+                        Err(error) => return Err(error),
+                    },
                 };
                 let authorities = machine::authorities(&state, old.map(|old| &**old));
                 let limits = (&self.ceiling, self.tenant_limits.clone());

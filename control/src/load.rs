@@ -50,13 +50,7 @@ pub(crate) fn load(
                     policies
                 }
                 Ok(policies) => policies,
-                Err(error) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                    tracing::error!(tenant = owner, cause, "policies do not compile, the tenant is shut");
-                    state.tenant.active = false;
-                    let defaults = authorizer.compile(&state.tenant.id, &[]).map_err(ControlError::Policy)?;
-                    Arc::new(defaults.suspended(true))
-                }
+                Err(error) => shut(authorizer, &mut state, &error)?,
             };
             let authorities = machine::authorities(&state, None);
             let entry = TenantEntry::build(state, policies, authorities, (ceiling, limits.clone()));
@@ -65,6 +59,19 @@ pub(crate) fn load(
         let generation = tx.next_generation()?;
         Ok(snapshot.at(generation))
     })
+}
+
+/// Shuts a tenant whose policies do not compile, with the defaults in their place.
+pub(crate) fn shut(
+    authorizer: &Authorizer,
+    state: &mut TenantState,
+    error: &ControlError,
+) -> Result<Arc<TenantPolicies>, ControlError> {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    tracing::error!(tenant = %state.tenant.id, cause, "policies do not compile, the tenant is shut");
+    state.tenant.active = false;
+    let defaults = authorizer.compile(&state.tenant.id, &[]).map_err(ControlError::Policy)?;
+    Ok(Arc::new(defaults.suspended(true)))
 }
 
 /// Every tenant's policies, each with whether it was compiled just now.

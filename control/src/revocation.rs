@@ -144,8 +144,16 @@ impl Change<'_> {
     ) -> Result<(), ControlError> {
         let before = self.means.now.seconds().saturating_add(1);
         let (issuer, subject) = (Some(issuer.to_owned()), Some(user.to_owned()));
-        let row = self.revocation(tenant, RevocationTarget::Sessions { issuer, subject, before }, why, None);
         self.tx.forget_revocations(self.means.now)?;
+        // The later moment holds for all that the earlier one held for.
+        for row in self.state(tenant)?.revocations {
+            let same = matches!(&row.target, RevocationTarget::Sessions { issuer: of, subject: who, before: earlier }
+                if *of == issuer && *who == subject && *earlier <= before);
+            if same {
+                self.tx.remove_revocation(&row.id)?;
+            }
+        }
+        let row = self.revocation(tenant, RevocationTarget::Sessions { issuer, subject, before }, why, None);
         self.tx.insert_revocation(&row)
     }
 

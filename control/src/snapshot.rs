@@ -206,6 +206,15 @@ impl Snapshot {
         Self { generation, ..self }
     }
 
+    /// Whether all that says who somebody of a tenant is, and what he may, is as it was in an earlier snapshot.
+    pub fn knows_alike(&self, before: &Self, tenant: &TenantId) -> bool {
+        match (self.tenants.get(tenant), before.tenants.get(tenant)) {
+            (Some(now), Some(then)) => Arc::ptr_eq(now, then) || now.knows_alike(then),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
     /// This snapshot of a node whose own issuer is called so.
     pub(crate) fn of_issuer(self, own_issuer: Option<Arc<str>>) -> Self {
         Self { own_issuer, ..self }
@@ -330,11 +339,27 @@ impl TenantEntry {
         }
     }
 
+    fn knows_alike(&self, other: &Self) -> bool {
+        let users = |entry: &Self| entry.users.values().map(|user| user.row.clone()).collect::<Vec<_>>();
+        let keys = |entry: &Self| entry.api_keys.values().map(|key| key.row.clone()).collect::<Vec<_>>();
+        self.active == other.active
+            && self.organisation == other.organisation
+            && Arc::ptr_eq(&self.policies, &other.policies)
+            && self.members == other.members
+            && self.client_cas == other.client_cas
+            && self.revocations.rows().eq(other.revocations.rows())
+            && users(self) == users(other)
+            && keys(self) == keys(other)
+    }
+
     /// Its compiled policies, if they were compiled from these texts.
     pub(crate) fn policies_of(&self, state: &TenantState) -> Option<Arc<TenantPolicies>> {
-        let same =
-            self.active && state.tenant.active && self.sources == state.policies && self.boundary == state.boundary;
-        same.then(|| self.policies.clone())
+        (self.active && state.tenant.active && self.has_texts_of(state)).then(|| self.policies.clone())
+    }
+
+    /// Whether its policies and those that bind it are these.
+    pub(crate) fn has_texts_of(&self, state: &TenantState) -> bool {
+        self.sources == state.policies && self.boundary == state.boundary
     }
 
     /// What the tenant grants, compiled or to be.

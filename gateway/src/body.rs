@@ -88,6 +88,11 @@ where
         Ok(whole.to_bytes())
     }
 
+    /// The same, in so much time as a whole: what holds up somebody else must not come in drops for hours.
+    pub async fn collect_within(self, time: Duration) -> Result<Bytes, Refusal> {
+        tokio::time::timeout(time, self.collect()).await.unwrap_or(Err(Refusal::BodyTimeout))
+    }
+
     fn take(&mut self, data: &Bytes) -> Result<(), InboundError> {
         let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
         self.left = self.left.checked_sub(length).ok_or(InboundError::TooLarge)?;

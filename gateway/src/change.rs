@@ -32,16 +32,19 @@ use crate::{egress, metrics, observe};
 const STEPS_TO_ANSWER: usize = 8;
 /// Bytes of a change that is no component.
 const CHANGE_BYTES: u64 = 1024 * 1024;
+/// Time in which the body of a change has come, and that of a component.
+const CHANGE_TIME: Duration = Duration::from_secs(60);
+const COMPONENT_TIME: Duration = Duration::from_secs(900);
 
 /// Reads the body of a change, which must be whole to be decided on; the larger kind a few at a time.
 pub(crate) async fn read(node: &Node, asked: &Asked, body: Payload) -> Result<Bytes, Refusal> {
     let idle = Duration::from_millis(node.limits.body_idle_ms);
     if !asked.takes_component() {
-        return Inbound::new(body, CHANGE_BYTES, idle)?.collect().await;
+        return Inbound::new(body, CHANGE_BYTES, idle)?.collect_within(CHANGE_TIME).await;
     }
     let busy = |_| Refusal::Overloaded { retry_after: Duration::from_secs(5) };
     let _place = node.uploads.0.try_acquire().map_err(busy)?;
-    Inbound::new(body, node.limits.component_bytes, idle)?.collect().await
+    Inbound::new(body, node.limits.component_bytes, idle)?.collect_within(COMPONENT_TIME).await
 }
 
 /// Makes the change the permit names, after its intent is durable, and records how it ended.

@@ -91,12 +91,13 @@ async fn signer(
             let busy = |_| Refusal::Overloaded { retry_after: Duration::from_secs(1) };
             let _place = node.uploads.1.try_acquire().map_err(busy)?;
             let idle = Duration::from_millis(node.limits.body_idle_ms);
-            let whole = Inbound::new(body, SIGNED_BODY_BYTES, idle)?.collect().await?;
+            let whole = Inbound::new(body, SIGNED_BODY_BYTES, idle)?.collect_within(idle).await?;
             digest = Some(perform::digest(&whole).0);
             Payload::whole(whole)
         }
     };
-    Ok(node.identities.prove(claim, digest, snapshot))
+    // Opening the secret may ask a root key elsewhere.
+    Ok(tokio::task::block_in_place(|| node.identities.prove(claim, digest, snapshot)))
 }
 
 fn credential(shown: &[HeaderValue], most: usize) -> Result<Credential<'_>, Refusal> {

@@ -109,7 +109,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
 
     // Authenticate. Nothing shown is nobody; something bad is never nobody.
     if let Ok(Turn::Token) = &turn {
-        return log_in(node, &picture, call, standing).await;
+        return log_in(node, call, standing).await;
     }
     let caller = known(node, &picture, &mut call, &mut standing).await?;
     let turn = turn.map_err(|refusal| Stopped::known(&at, &caller, &Standing::default(), refusal))?;
@@ -134,6 +134,8 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
                 Ok(body) => body,
                 Err(refusal) => return Err(Stopped::known(&at, &caller, &standing, refusal)),
             };
+            let picture =
+                still(node, &picture, &caller).map_err(|refusal| Stopped::known(&at, &caller, &standing, refusal))?;
             // Reading and hashing up to 64 MiB must not hold up the other calls of this thread.
             let asked = tokio::task::block_in_place(|| {
                 let query = call.query.as_deref();
@@ -170,10 +172,17 @@ async fn known(
     Ok(caller)
 }
 
+/// The picture of now, in which a caller is who he was: what was revoked or changed while his call came counts for it.
+fn still(node: &Node, before: &Picture, caller: &Principal) -> Result<Arc<Picture>, Refusal> {
+    let now = node.live.load();
+    let alike = caller.tenant().is_none_or(|tenant| now.snapshot.knows_alike(&before.snapshot, tenant));
+    let message = || "who may do what was changed while this call came; ask again".to_owned();
+    if alike { Ok(now) } else { Err(Refusal::Conflict { message: message() }) }
+}
+
 /// The same way for whoever asks for a token: what is shown is in the body, so that is read first.
 async fn log_in(
     node: &Arc<Node>,
-    picture: &Picture,
     call: Received,
     mut standing: Standing,
 ) -> Result<Result<Recorded<Reply>, Unrecorded>, Box<Stopped>> {
@@ -187,6 +196,7 @@ async fn log_in(
         return Err(Stopped::at(&at, Refusal::Invalid { message }));
     }
     let asked = token::read(node, call.body).await.map_err(|refusal| Stopped::at(&at, refusal))?;
+    let picture = &node.live.load();
     let caller = match node.identities.identify(asked.credential(at.source), &*picture.snapshot).await {
         Ok(caller) => caller,
         Err(error) => {
@@ -197,6 +207,8 @@ async fn log_in(
             return Err(stopped);
         }
     };
+    // Checking a passphrase takes its time.
+    let picture = &still(node, picture, &caller).map_err(|refusal| Stopped::known(&at, &caller, &standing, refusal))?;
     if let Err(refusal) = limit_caller(node, &caller, &mut standing) {
         return Err(Stopped::known(&at, &caller, &standing, refusal));
     }

@@ -50,7 +50,7 @@ enum Shown {
 /// Reads the form.
 pub(crate) async fn read(node: &Node, body: Payload) -> Result<Asked, Refusal> {
     let idle = Duration::from_millis(node.limits.body_idle_ms);
-    let bytes = Inbound::new(body, FORM_BYTES, idle)?.collect().await?;
+    let bytes = Inbound::new(body, FORM_BYTES, idle)?.collect_within(idle).await?;
     Asked::parse(&bytes)
 }
 

@@ -5,6 +5,7 @@ mod components;
 mod guests;
 mod hostile;
 mod machines;
+mod meanwhile;
 mod memory;
 mod storage;
 mod tenants;

@@ -45,6 +45,8 @@ const AT_ONCE: usize = 2;
 const WAITING: usize = 16;
 /// Tries of one user from one address at once, and one more every so often.
 const FROM_ONE: Pace = Pace { burst: 5, refill: Duration::from_secs(10) };
+/// Tries of all users from one address, so that names made up there do not use up what can be watched.
+const FROM_SOURCE: Pace = Pace { burst: 20, refill: Duration::from_secs(1) };
 /// Tries of one user from all addresses together. Higher, so that a stranger does not easily shut somebody out.
 const FROM_ALL: Pace = Pace { burst: 30, refill: Duration::from_secs(2) };
 /// Users and addresses watched at once; past it those longest quiet are forgotten.
@@ -164,6 +166,7 @@ impl Door {
         }
         // Asked by the names as they were given, so that those nobody has are limited alike.
         let (tenant, user) = (login.tenant.as_bytes(), login.user.as_bytes());
+        self.take(&FROM_SOURCE, &[login.source.to_string().as_bytes()])?;
         self.take(&FROM_ONE, &[tenant, user, login.source.to_string().as_bytes()])?;
         self.take(&FROM_ALL, &[tenant, user])?;
         let tenant = directory.tenant_named(login.tenant);
@@ -195,11 +198,12 @@ impl Door {
             let quiet = FROM_ALL.refill * FROM_ALL.burst;
             tries.retain(|_, bucket| now.saturating_sub(bucket.since) < quiet);
         }
-        if tries.len() >= WATCHED {
-            // As many names as that are made up by somebody: all wait, which harms nobody for long.
+        let name = watched(name);
+        if tries.len() >= WATCHED && !tries.contains_key(&name) {
+            // As many names as that are made up by somebody: new ones wait, which harms nobody for long.
             return Err(IdentityError::Throttled { retry_after: pace.refill });
         }
-        let bucket = tries.entry(watched(name)).or_insert(Bucket { left: pace.burst, since: now });
+        let bucket = tries.entry(name).or_insert(Bucket { left: pace.burst, since: now });
         let due = now.saturating_sub(bucket.since).as_millis() / pace.refill.as_millis().max(1);
         if due > 0 {
             bucket.left = bucket.left.saturating_add(u32::try_from(due).unwrap_or(u32::MAX)).min(pace.burst);

@@ -64,6 +64,18 @@ async fn nobody_gives_a_machine_more_than_he_may_himself() {
 }
 
 #[tokio::test]
+async fn a_narrowed_operator_gives_no_more_than_its_credential_is_good_for() {
+    let (world, authorizer) = (World::new(), Authorizer::new().unwrap());
+    let platform = cofferdam_model::id::platform_tenant();
+    let set = authorizer.compile(&platform, &[]).unwrap();
+    let gift = || create_key(&platform, "spare", &["operator"], &[]);
+    for (scopes, given) in [(&[][..], true), (&["CreateKey".to_owned()][..], false)] {
+        let operator = world.narrowed(&platform, &["operator"], scopes).await;
+        assert_eq!(authorizer.decide(&set, operator, gift(), circumstances()).is_ok(), given, "{scopes:?}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_gives_a_role_that_may_more_than_he() {
     let world = World::new();
     let set = policies(&Authorizer::new().unwrap(), &world.acme, &[IDENTITY]);
