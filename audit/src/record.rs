@@ -4,7 +4,8 @@
 //! fail or grow past `MAX_RECORD_BYTES`, whatever a client sent, and never write a body, credential or secret.
 
 use cofferdam_model::{
-    CallFacts, EgressFacts, Ending, Level, Origin, OutcomeFacts, PrincipalFacts, Random, TlsVersion, UnixNanos, Usage,
+    CallFacts, EgressFacts, Ending, GivenFacts, Level, Origin, OutcomeFacts, PrincipalFacts, Random, TlsVersion,
+    UnixNanos, Usage,
 };
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -24,6 +25,7 @@ const SUBJECT_BYTES: usize = 1_024;
 const PATH_BYTES: usize = 4_096;
 const DETAIL_BYTES: usize = 8_192;
 const POLICIES: usize = 64;
+const ROLES: usize = 64;
 /// What most records take, so that a buffer need not grow.
 const USUAL_BYTES: usize = 1_024;
 
@@ -283,11 +285,24 @@ impl<'a> CallRecord<'a> {
 fn decision(o: &mut Object<'_>, facts: &CallFacts) {
     if let Some(decision) = &facts.decision {
         o.object("decision", |o| {
+            decision.given.iter().for_each(|facts| o.object("given", |o| given(o, facts)));
             o.text("outcome", &decision.outcome, NAME_BYTES);
             o.texts("policies", &decision.policies, POLICIES, NAME_BYTES);
             o.hex("policy_set", &decision.policy_set.0);
             o.text("tier", &decision.tier, NAME_BYTES);
         });
+    }
+}
+
+/// What is false is left out, as what is not there is.
+fn given(o: &mut Object<'_>, facts: &GivenFacts) {
+    o.maybe_text("name", facts.name.as_deref(), NAME_BYTES);
+    if facts.public {
+        o.flag("public", true);
+    }
+    o.texts("roles", &facts.roles, ROLES, NAME_BYTES);
+    if facts.suspended {
+        o.flag("suspended", true);
     }
 }
 
@@ -414,6 +429,8 @@ mod tests {
                 decision.outcome = text.clone();
                 decision.tier = text.clone();
                 decision.policies = vec![text.clone(); 1000];
+                let roles = vec![text.clone(); 1000];
+                decision.given = Some(GivenFacts { name: Some(text.clone()), public: true, roles, suspended: true });
             }
             let mut how = outcome_facts();
             how.code = Some(text.clone());
@@ -432,6 +449,8 @@ mod tests {
         }
         assert_eq!(value["principal"]["id"], "alice");
         assert_eq!(value["decision"]["policies"][0], "p1");
+        let given = serde_json::json!({ "name": "orders", "public": true, "roles": ["ops"] });
+        assert_eq!(value["decision"]["given"], given);
         assert_eq!(value["usage"]["cpu_us"], 11);
         assert_eq!(value["cell"]["call"], 3);
     }

@@ -116,6 +116,8 @@ impl Change<'_> {
             | Manage::ListSecrets { .. }
             | Manage::ListKeys { .. }
             | Manage::ReadLogs { .. }
+            | Manage::SimulatePolicy { .. }
+            | Manage::QueryAudit { .. }
             | Manage::ListCells { .. }
             | Manage::RecycleCells { .. }
             | Manage::ReadMetrics => Err(ControlError::NotAChange { action: operation.action().as_str() }),

@@ -13,6 +13,7 @@ pub mod drain;
 pub mod egress;
 pub mod error;
 mod flood;
+mod inquire;
 mod io;
 pub mod limits;
 pub mod listen;

@@ -7,7 +7,7 @@ use cofferdam_control::Snapshot;
 use cofferdam_model::id::is_name;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    Action, Digest, FunctionId, FunctionSettings, KeyId, Manage, Random, RouteSpec, SecretValue, TenantId,
+    Action, Digest, FunctionId, FunctionSettings, KeyId, Manage, Random, RouteSpec, SecretValue, Simulation, TenantId,
     TenantSettings,
 };
 use http::Method;
@@ -46,6 +46,8 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("PUT", "tenants/*/apps/*/routes", Action::PutRoutes),
     ("PUT", "tenants/*/policies/*", Action::PutPolicy),
     ("DELETE", "tenants/*/policies/*", Action::RemovePolicy),
+    ("POST", "tenants/*/simulate", Action::SimulatePolicy),
+    ("GET", "tenants/*/audit", Action::QueryAudit),
     ("POST", "tenants/*/keys", Action::CreateKey),
     ("GET", "tenants/*/keys", Action::ListKeys),
     ("DELETE", "keys/*", Action::RevokeKey),
@@ -188,6 +190,10 @@ impl Asked {
                 Manage::PutPolicy { tenant: names.tenant()?, name: names.text(1)?.to_owned(), text }
             }
             Action::RemovePolicy => Manage::RemovePolicy { tenant: names.tenant()?, name: names.text(1)?.to_owned() },
+            Action::SimulatePolicy => {
+                let simulation = json::<Simulation>(body)?;
+                Manage::SimulatePolicy { tenant: names.tenant()?, simulation }
+            }
             Action::PutSecret => {
                 let (function, name) = (names.function()?, names.text(2)?.to_owned());
                 Manage::PutSecret { function, name, value: SecretValue::new(body.to_vec()) }
@@ -223,6 +229,10 @@ fn reading(action: Action, names: &Names<'_>, query: Option<&str>) -> Result<Man
         Action::ReadLogs => {
             let range = asked::log_range(query)?;
             Manage::ReadLogs { function: names.function()?, range }
+        }
+        Action::QueryAudit => {
+            let range = asked::audit_range(query)?;
+            Manage::QueryAudit { tenant: names.tenant()?, range }
         }
         Action::ListSecrets => Manage::ListSecrets { function: names.function()? },
         Action::ListKeys => Manage::ListKeys { tenant: names.tenant()? },

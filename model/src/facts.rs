@@ -203,6 +203,26 @@ pub struct DecisionFacts {
     pub policies: Vec<String>,
     /// SHA-256 of the tier's policy set.
     pub policy_set: Digest,
+    /// What it was made on besides what the call's facts tell. Absent in records of earlier releases.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub given: Option<GivenFacts>,
+}
+
+/// What a decision was made on besides the facts of the call: with both, the same question can be put to other
+/// policies later.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenFacts {
+    /// Name of the resource, which policies speak of; none for what has none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+    /// Whether the route was declared public.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub public: bool,
+    /// Roles the principal had.
+    pub roles: Vec<String>,
+    /// Whether the tenant was suspended.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub suspended: bool,
 }
 
 /// Everything known of a call before it runs. One flat piece so that a record can be read by eye.

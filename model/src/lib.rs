@@ -11,27 +11,30 @@ pub mod frame;
 pub mod function;
 pub mod handover;
 pub mod id;
+pub mod invoke;
 pub mod limits;
 pub mod operation;
 pub mod random;
 pub mod reading;
 pub mod route;
 pub mod secret;
+pub mod supposition;
 pub mod tenant;
 
 pub use clock::{Clock, SystemClock, UnixNanos};
 pub use digest::Digest;
 pub use egress::{EgressCeiling, EgressEnd, EgressFacts, EgressRule};
 pub use facts::{
-    CallFacts, Circumstances, CredentialKind, DecisionFacts, Ending, Isolation, Level, Origin, OutcomeFacts,
-    PrincipalFacts, PrincipalKind, Reply, Subject, TlsVersion, Usage,
+    CallFacts, Circumstances, CredentialKind, DecisionFacts, Ending, GivenFacts, Isolation, Level, Origin,
+    OutcomeFacts, PrincipalFacts, PrincipalKind, Reply, Subject, TlsVersion, Usage,
 };
 pub use function::{FunctionSettings, Recycle};
 pub use id::{CellId, FunctionId, IdError, KeyId, RequestId, RouteId, TenantId, VersionId};
 pub use limits::{FunctionLimits, Limits, Rate, TenantLimits};
 pub use operation::{Action, Invoke, Manage, Operation, Resource};
 pub use random::{OsRandom, Random};
-pub use reading::{CursorError, LogCursor, LogRange, UsageCursor, UsageRange};
+pub use reading::{AuditRange, CursorError, LogCursor, LogRange, UsageCursor, UsageRange};
 pub use route::RouteSpec;
 pub use secret::{Env, SealedEnv, SealedValue, SecretValue};
+pub use supposition::{Asker, Simulation, Supposition, Surroundings, Unclear};
 pub use tenant::TenantSettings;

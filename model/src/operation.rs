@@ -8,12 +8,14 @@ use crate::egress::EgressCeiling;
 use crate::facts::Level;
 use crate::function::FunctionSettings;
 use crate::id::{FunctionId, KeyId, RouteId, TenantId, VersionId, platform_tenant};
-use crate::limits::FunctionLimits;
-use crate::reading::{LogRange, UsageRange};
+use crate::reading::{AuditRange, LogRange, UsageRange};
 use crate::route::RouteSpec;
 use crate::secret::SecretValue;
+use crate::supposition::Simulation;
 use crate::tenant::TenantSettings;
 use std::sync::Arc;
+
+pub use crate::invoke::Invoke;
 
 macro_rules! actions {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -64,6 +66,8 @@ actions! {
     PutPolicy,
     /// Remove a policy.
     RemovePolicy,
+    /// Ask what the policies would say of somebody supposed.
+    SimulatePolicy,
     /// Set a secret. No action ever returns one.
     PutSecret,
     /// See names and ages of secrets.
@@ -78,6 +82,8 @@ actions! {
     RevokeKey,
     /// Read a function's logs.
     ReadLogs,
+    /// Read the log's records of what happened in a tenant.
+    QueryAudit,
     /// See a tenant's cells.
     ListCells,
     /// Have a tenant's cells replaced.
@@ -140,59 +146,6 @@ pub trait Operation {
     /// What a reader of the log should know of a change beyond action and resource. Never a secret.
     fn detail(&self) -> Option<String> {
         None
-    }
-}
-
-/// Call a function: resolved by the router to exactly one version. Cheap to clone the ids of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invoke {
-    /// Whose.
-    pub tenant: TenantId,
-    /// Which function.
-    pub function: FunctionId,
-    /// Its name, which policies may speak of.
-    pub function_name: Arc<str>,
-    /// Which version of it.
-    pub version: VersionId,
-    /// Digest of the component.
-    pub component: Digest,
-    /// The route that matched; none for a direct invocation by name.
-    pub route: Option<RouteId>,
-    /// Whether the route was declared public.
-    pub public: bool,
-    /// How durably the call is recorded before it takes effect.
-    pub audit: Level,
-    /// What the call may use, already under every ceiling.
-    pub limits: Arc<FunctionLimits>,
-}
-
-impl Operation for Invoke {
-    fn action(&self) -> Action {
-        Action::Invoke
-    }
-
-    fn tenant(&self) -> TenantId {
-        self.tenant.clone()
-    }
-
-    fn resource(&self) -> Resource {
-        Resource::Function { id: self.function.clone(), name: self.function_name.clone() }
-    }
-
-    fn level(&self) -> Level {
-        self.audit
-    }
-
-    fn route(&self) -> Option<&RouteId> {
-        self.route.as_ref()
-    }
-
-    fn public(&self) -> bool {
-        self.public
-    }
-
-    fn version(&self) -> Option<(&VersionId, Digest)> {
-        Some((&self.version, self.component))
     }
 }
 
@@ -302,6 +255,13 @@ pub enum Manage {
         /// Its name.
         name: String,
     },
+    /// Say what policies would decide.
+    SimulatePolicy {
+        /// Whose policies.
+        tenant: TenantId,
+        /// Of whom, doing what.
+        simulation: Simulation,
+    },
     /// Set a secret of a function.
     PutSecret {
         /// Of which function.
@@ -351,6 +311,13 @@ pub enum Manage {
         /// Which of them.
         range: LogRange,
     },
+    /// Read records of the log.
+    QueryAudit {
+        /// Whose.
+        tenant: TenantId,
+        /// Which of them.
+        range: AuditRange,
+    },
     /// List cells.
     ListCells {
         /// Of which tenant.
@@ -386,6 +353,7 @@ impl Operation for Manage {
             Self::PutRoutes { .. } => Action::PutRoutes,
             Self::PutPolicy { .. } => Action::PutPolicy,
             Self::RemovePolicy { .. } => Action::RemovePolicy,
+            Self::SimulatePolicy { .. } => Action::SimulatePolicy,
             Self::PutSecret { .. } => Action::PutSecret,
             Self::ListSecrets { .. } => Action::ListSecrets,
             Self::RemoveSecret { .. } => Action::RemoveSecret,
@@ -393,6 +361,7 @@ impl Operation for Manage {
             Self::ListKeys { .. } => Action::ListKeys,
             Self::RevokeKey { .. } => Action::RevokeKey,
             Self::ReadLogs { .. } => Action::ReadLogs,
+            Self::QueryAudit { .. } => Action::QueryAudit,
             Self::ListCells { .. } => Action::ListCells,
             Self::RecycleCells { .. } => Action::RecycleCells,
             Self::ReadMetrics => Action::ReadMetrics,
@@ -411,6 +380,8 @@ impl Operation for Manage {
             | Self::PutRoutes { tenant, .. }
             | Self::PutPolicy { tenant, .. }
             | Self::RemovePolicy { tenant, .. }
+            | Self::SimulatePolicy { tenant, .. }
+            | Self::QueryAudit { tenant, .. }
             | Self::CreateKey { tenant, .. }
             | Self::ListKeys { tenant }
             | Self::ListCells { tenant, .. }
@@ -472,6 +443,8 @@ impl Operation for Manage {
                 Some(format!("account={account} roles={} ttl_seconds={ttl_seconds}", roles.join(",")))
             }
             Self::RevokeKey { key } => Some(format!("key={key}")),
+            Self::SimulatePolicy { simulation, .. } => Some(simulation.detail()),
+            Self::QueryAudit { range, .. } => Some(range.detail()),
             Self::ListCells { function, .. } | Self::RecycleCells { function, .. } => {
                 function.as_ref().map(|function| format!("function={}", function.name))
             }

@@ -8,6 +8,7 @@ mod disk;
 mod faults;
 mod follow;
 mod lifecycle;
+mod select;
 mod tamper;
 
 use std::fs;
@@ -19,8 +20,8 @@ use std::time::Duration;
 use cofferdam_model::clock::ManualClock;
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
-    CallFacts, CellId, CredentialKind, DecisionFacts, Digest, Ending, Isolation, Level, Origin, OutcomeFacts,
-    PrincipalFacts, PrincipalKind, Reply, RequestId, Subject, TlsVersion, UnixNanos, Usage,
+    CallFacts, CellId, CredentialKind, DecisionFacts, Digest, Ending, GivenFacts, Isolation, Level, Origin,
+    OutcomeFacts, PrincipalFacts, PrincipalKind, Reply, RequestId, Subject, TlsVersion, UnixNanos, Usage,
 };
 
 use crate::record::Stamp;
@@ -81,6 +82,12 @@ fn facts_of(call: u64) -> CallFacts {
             tier: "tenant".into(),
             policies: vec!["p1".into()],
             policy_set: Digest([5; 32]),
+            given: Some(GivenFacts {
+                name: Some("orders".into()),
+                public: true,
+                roles: vec!["ops".into()],
+                suspended: false,
+            }),
         }),
     }
 }

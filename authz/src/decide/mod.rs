@@ -7,14 +7,16 @@
 mod permit;
 #[cfg(test)]
 mod tests;
+mod weigh;
 
 use std::sync::Arc;
 
 use cedar_policy::{Decision, Effect, PolicyId, Schema, Validator};
 use cofferdam_model::id::platform_tenant;
-use cofferdam_model::{Circumstances, DecisionFacts, Operation, TenantId};
+use cofferdam_model::{Circumstances, DecisionFacts, GivenFacts, Operation, Resource, TenantId};
 
 pub use self::permit::{Denied, Outcome, Permit, Tier};
+pub(crate) use self::weigh::Weighed;
 
 use crate::entities::{Question, Unaskable, Vocabulary};
 use crate::error::PolicyError;
@@ -91,19 +93,33 @@ impl Authorizer {
         circumstances: &Circumstances,
     ) -> Verdict {
         let tenant = operation.tenant();
-        // The platform's own are judged by the platform's policies, wherever they act: no tenant decides over its
-        // operators. So is everybody who asks something of the platform itself, if only to be told no.
-        let platform = platform_tenant();
-        let set =
-            if principal.tenant() == Some(&platform) || tenant == platform { &*self.operators } else { policies.set() };
-        if *policies.tenant() != tenant {
-            return unaskable(Unaskable("policies"), set);
-        }
-        let suspended = policies.is_suspended();
-        match self.vocabulary.question(principal, operation, circumstances, suspended, None) {
+        let set = self.set_for(policies, principal, &tenant);
+        let given = Some(given(principal, operation, policies.is_suspended()));
+        let verdict = match self.question(policies, principal, operation, circumstances) {
             Ok(question) => self.guard_rails_against(&question).unwrap_or_else(|| self.tenant_tier(&question, set)),
             Err(why) => unaskable(why, set),
+        };
+        Verdict { facts: DecisionFacts { given, ..verdict.facts }, ..verdict }
+    }
+
+    /// The platform's own are judged by the platform's policies, wherever they act: no tenant decides over its
+    /// operators. So is everybody who asks something of the platform itself, if only to be told no.
+    fn set_for<'a>(&'a self, policies: &'a TenantPolicies, principal: &Principal, tenant: &TenantId) -> &'a Set {
+        let platform = platform_tenant();
+        if principal.tenant() == Some(&platform) || *tenant == platform { &self.operators } else { policies.set() }
+    }
+
+    fn question<A: Operation>(
+        &self,
+        policies: &TenantPolicies,
+        principal: &Principal,
+        operation: &A,
+        circumstances: &Circumstances,
+    ) -> Result<Question, Unaskable> {
+        if *policies.tenant() != operation.tenant() {
+            return Err(Unaskable("policies"));
         }
+        self.vocabulary.question(principal, operation, circumstances, policies.is_suspended(), None)
     }
 
     /// The guard-rails' no, if it is one.
@@ -131,6 +147,15 @@ impl Authorizer {
         };
         verdict(outcome, Tier::Tenant, reasons, set)
     }
+}
+
+/// What else a decision was made on, for whoever asks the same of other policies later.
+fn given<A: Operation>(principal: &Principal, operation: &A, suspended: bool) -> GivenFacts {
+    let name = match operation.resource() {
+        Resource::Function { name, .. } => Some(name.to_string()),
+        Resource::Platform | Resource::Tenant(_) => None,
+    };
+    GivenFacts { name, public: operation.public(), roles: principal.roles().to_vec(), suspended }
 }
 
 /// The policies that failed to evaluate, if any did. Cedar leaves them out and decides by the rest.
@@ -163,6 +188,7 @@ fn verdict(outcome: Outcome, tier: Tier, policies: Vec<String>, set: &Set) -> Ve
         tier: tier.as_str().to_owned(),
         policies,
         policy_set: set.digest,
+        given: None,
     };
     Verdict { outcome, tier, facts }
 }

@@ -6,7 +6,7 @@
 pub mod api_key;
 mod cache;
 mod config;
-mod json;
+pub(crate) mod json;
 mod jwk;
 mod jwks;
 mod jwt;

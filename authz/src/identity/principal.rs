@@ -68,6 +68,17 @@ impl Principal {
         }
     }
 
+    /// Somebody who showed nothing, for questions of the kind "what if it were". Only `explain` asks them, and what
+    /// comes of one is an explanation: no way leads from there to a permit.
+    pub(crate) fn supposed(
+        (kind, id, issuer): (PrincipalKind, &str, Option<&str>),
+        tenant: Option<TenantId>,
+        roles: Vec<String>,
+        credential: CredentialKind,
+    ) -> Self {
+        Self { kind, id: id.into(), issuer: issuer.map(Into::into), tenant, roles, credential, credential_id: None }
+    }
+
     /// Kind of being.
     pub fn kind(&self) -> PrincipalKind {
         self.kind

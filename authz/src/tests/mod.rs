@@ -5,6 +5,7 @@
 
 mod api_keys;
 mod cases;
+mod explain;
 mod jwks;
 mod jwt;
 mod policies;
@@ -20,8 +21,8 @@ use cofferdam_model::id::platform_tenant;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
-    Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Invoke, KeyId, Level, LogRange, Manage,
-    RequestId, SecretValue, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
+    AuditRange, Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Invoke, KeyId, Level, LogRange,
+    Manage, RequestId, SecretValue, Simulation, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
 };
 
 use crate::identity::{Identities, JwksSource};
@@ -126,6 +127,14 @@ impl World {
             "PutRoutes" => Manage::PutRoutes { tenant, app: text(), routes: vec![] },
             "PutPolicy" => Manage::PutPolicy { tenant, name: text(), text: text() },
             "RemovePolicy" => Manage::RemovePolicy { tenant, name: text() },
+            "SimulatePolicy" => {
+                let simulation = Simulation { requests: vec![], policies: None, explain: false };
+                Manage::SimulatePolicy { tenant, simulation }
+            }
+            "QueryAudit" => {
+                let (since, until) = (UnixNanos(0), UnixNanos(1));
+                Manage::QueryAudit { tenant, range: AuditRange { request: None, since, until, from: None, records: 1 } }
+            }
             "PutSecret" => Manage::PutSecret { function, name: text(), value: SecretValue::new(vec![1]) },
             "ListSecrets" => Manage::ListSecrets { function },
             "RemoveSecret" => Manage::RemoveSecret { function, name: text() },

@@ -154,7 +154,7 @@ fn what_policies_refused_is_no_call_and_what_a_limit_refused_is() {
     for outcome in ["allow", "implicit_deny", "explicit_deny"] {
         let mut facts = world.call(&function, Level::Standard).facts();
         let (tier, policies, policy_set) = ("tenant".into(), vec![], Digest([0; 32]));
-        facts.decision = Some(DecisionFacts { outcome: outcome.into(), tier, policies, policy_set });
+        facts.decision = Some(DecisionFacts { outcome: outcome.into(), tier, policies, policy_set, given: None });
         let _ = world.runtime.block_on(world.log.refuse(facts, Ended(Ending::Refused, 0))).unwrap();
     }
     Meter::new(Arc::new(world.reopen()), world.log.clone()).catch_up(10).unwrap();
