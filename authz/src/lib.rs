@@ -8,6 +8,7 @@ mod decide;
 mod entities;
 mod error;
 pub mod explain;
+pub mod iam;
 pub mod identity;
 mod policy;
 mod schema;
@@ -18,7 +19,7 @@ mod tests;
 
 pub use check::Finding;
 pub use decide::{Authorizer, Denied, Outcome, Permit, Tier};
-pub use error::{FetchError, IdentityError, IssuerError, PolicyError, Refusal, SuppositionError};
+pub use error::{FetchError, IamError, IdentityError, IssuerError, PolicyError, Refusal, SuppositionError};
 pub use identity::api_key;
 pub use identity::{
     Algorithm, ApiKeyRecord, Credential, Directory, Identities, IssuerConfig, JWKS_BYTES, JwksSource, Pepper,

@@ -6,6 +6,7 @@
 mod api_keys;
 mod cases;
 mod explain;
+mod iam;
 mod jwks;
 mod jwt;
 mod policies;
