@@ -28,7 +28,7 @@ Exit codes:
   5  not allowed, or not known
   6  in the way of something that is there
   7  the network or the node failed
-  8  a check found something (audit verify, doctor)
+  8  a check found something (audit verify, doctor, policy check and test)
 
 Results go to standard output, everything else to standard error.";
 
@@ -74,8 +74,12 @@ enum Command {
     Tenant(commands::access::TenantArgs),
     /// Give and take roles
     Member(commands::access::MemberArgs),
-    /// Write and remove policies
+    /// Write, remove, check, compare and import policies
     Policy(commands::access::PolicyArgs),
+    /// Ask who may what, and what of it is used
+    Authz(commands::inquiry::authz::AuthzArgs),
+    /// Say what became of a call, and by which policies
+    Why(commands::inquiry::why::WhyArgs),
     /// Make a token of the development issuer
     Token(commands::token::TokenArgs),
     /// Read and check the log
@@ -145,7 +149,9 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Key(args) => commands::key::run(args, &context),
         Command::Tenant(args) => commands::access::tenant(args, &context),
         Command::Member(args) => commands::access::member(args, &context),
-        Command::Policy(args) => commands::access::policy(args, &context),
+        Command::Policy(args) => commands::access::policy(args, &context, &clock),
+        Command::Authz(args) => commands::inquiry::authz::run(args, &context, &clock),
+        Command::Why(args) => commands::inquiry::why::run(args, &context, &clock),
         Command::Token(args) => commands::token::run(args, &context, &clock, &random),
         Command::Audit(args) => commands::audit::run(args, &context),
         Command::Metrics(args) => commands::cells::metrics(args, &context),

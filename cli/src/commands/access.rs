@@ -5,11 +5,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use cofferdam_model::TenantSettings;
+use cofferdam_model::{Clock, TenantSettings};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Context, input, tenant_path};
+use super::inquiry::policy::Tool;
+use super::{Context, input, inquiry, tenant_path};
 use crate::failure::{Failure, Kind, Place};
 use crate::manifest::position;
 use crate::output::{items, table, text};
@@ -110,6 +111,8 @@ enum Policy {
         /// Name of the policy
         name: String,
     },
+    #[command(flatten)]
+    Tool(Tool),
 }
 
 /// Runs `cofferdam tenant`.
@@ -171,7 +174,10 @@ pub(crate) fn member(args: &MemberArgs, context: &Context) -> Result<(), Failure
 }
 
 /// Runs `cofferdam policy`.
-pub(crate) fn policy(args: &PolicyArgs, context: &Context) -> Result<(), Failure> {
+pub(crate) fn policy(args: &PolicyArgs, context: &Context, clock: &dyn Clock) -> Result<(), Failure> {
+    if let Policy::Tool(tool) = &args.what {
+        return inquiry::policy::run(tool, &args.remote, context, clock);
+    }
     let remote = args.remote.open(&context.layout)?;
     let path = |tenant: &str, name: &str| format!("{}/policies/{}", tenant_path(tenant), segment(name));
     match &args.what {
@@ -187,6 +193,7 @@ pub(crate) fn policy(args: &PolicyArgs, context: &Context) -> Result<(), Failure
             let removed = remote.call(Method::DELETE, &path(tenant, name), None)?;
             context.output.result(&removed, || vec![format!("policy {name} of {tenant} is gone")])
         }
+        Policy::Tool(_) => Ok(()),
     }
 }
 

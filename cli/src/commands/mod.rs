@@ -9,6 +9,7 @@ pub(crate) mod cells;
 pub(crate) mod doctor;
 pub(crate) mod function;
 pub(crate) mod init;
+pub(crate) mod inquiry;
 pub(crate) mod key;
 pub(crate) mod secret;
 pub(crate) mod token;
