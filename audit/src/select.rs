@@ -145,7 +145,7 @@ fn before(dir: &Path, numbers: &[u64], asked: impl Fn(&First) -> bool) -> Result
             false
         }
     });
-    failed.map_or(Ok(found.saturating_sub(1)), Err)
+    failed.map_or_else(|| Ok(found.saturating_sub(1)), Err)
 }
 
 fn first(dir: &Path, number: u64) -> Result<Option<First>, AuditError> {

@@ -1,7 +1,7 @@
 //! Judging policy texts without a node, for whoever writes them.
 //!
-//! Owns the list of everything wrong with a text, each with its place and remedy. Must never find a text good that a node
-//! would refuse: what it says last is what the node's own compilation says.
+//! Owns the list of everything wrong with a text, each with its place and remedy. Must never find a text good that a
+//! node would refuse: what it says last is what the node's own compilation says.
 
 use cedar_policy::{PolicyId, PolicySet, ValidationMode};
 use cofferdam_model::TenantId;

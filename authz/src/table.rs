@@ -1,7 +1,7 @@
 //! Decision tables: what must come of whom doing what, and by which policy.
 //!
-//! Owns the form of a row and how it is run. A row's callers are supposed, so that a table needs no node and no key. Must
-//! never pass a row it did not ask about.
+//! Owns the form of a row and how it is run. A row's callers are supposed, so that a table needs no node and no key.
+//! Must never pass a row it did not ask about.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ pub struct Table {
 pub struct Case {
     /// What the row claims.
     pub claim: String,
-    /// Each `tenant:role,role` for the account `robot`, `tenant:account/NAME:role,role`, `tenant:user/NAME:role,role`, or
-    /// `nobody`.
+    /// Each `tenant:role,role` for the account `robot`, `tenant:account/NAME:role,role`,
+    /// `tenant:user/NAME:role,role`, or `nobody`.
     pub who: Vec<String>,
     /// Each an action.
     pub may: Vec<String>,

@@ -190,10 +190,7 @@ impl Asked {
                 Manage::PutPolicy { tenant: names.tenant()?, name: names.text(1)?.to_owned(), text }
             }
             Action::RemovePolicy => Manage::RemovePolicy { tenant: names.tenant()?, name: names.text(1)?.to_owned() },
-            Action::SimulatePolicy => {
-                let simulation = json::<Simulation>(body)?;
-                Manage::SimulatePolicy { tenant: names.tenant()?, simulation }
-            }
+            Action::SimulatePolicy => simulation(&names, body)?,
             Action::PutSecret => {
                 let (function, name) = (names.function()?, names.text(2)?.to_owned());
                 Manage::PutSecret { function, name, value: SecretValue::new(body.to_vec()) }
@@ -215,6 +212,11 @@ impl Asked {
             action => reading(action, &names, query)?,
         })
     }
+}
+
+fn simulation(names: &Names<'_>, body: &[u8]) -> Result<Manage, Refusal> {
+    let simulation = json::<Simulation>(body)?;
+    Ok(Manage::SimulatePolicy { tenant: names.tenant()?, simulation })
 }
 
 /// Those that take a query and no body, or neither.

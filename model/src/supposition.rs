@@ -179,7 +179,7 @@ impl Supposition {
                 credential: Some(principal.credential),
             },
             action: *action,
-            function_id: given.name.as_ref().and(facts.resource.clone()),
+            function_id: given.name.as_ref().and_then(|_| facts.resource.clone()),
             function: given.name.clone(),
             context: Surroundings {
                 source: facts.source,

@@ -80,13 +80,11 @@ async fn replay_lists_every_recorded_call_that_a_candidate_would_decide_otherwis
     // The records tell all that was decided on: by the policies there were, everything comes out as it did.
     assert!(replayed["compared_with_current"].as_u64().unwrap() >= 7, "{replayed:#}");
     assert_eq!(replayed["differ_from_record"], json!([]));
-    let strict =
-        [&["policy", "replay", "acme", &file, "--deny-new-access"][..], &["--url", &scene.node.url()]].concat();
-    let token = scene
-        .site
-        .file("ada.token", scene.site.token("acme", "ada", "admin").unwrap().trim_start_matches("Bearer "))
-        .unwrap();
-    let ended = scene.site.try_run(&[&strict[..], &["--token-file", &token.display().to_string()]].concat()).unwrap();
+    let token = scene.site.token("acme", "ada", "admin").unwrap();
+    let token = scene.site.file("ada.token", token.trim_start_matches("Bearer ")).unwrap().display().to_string();
+    let url = scene.node.url();
+    let strict = ["policy", "replay", "acme", &file, "--deny-new-access", "--url", &url, "--token-file", &token];
+    let ended = scene.site.try_run(&strict).unwrap();
     assert_eq!(ended.status.code(), Some(8), "{}", String::from_utf8_lossy(&ended.stderr));
 }
 
@@ -94,7 +92,8 @@ async fn replay_lists_every_recorded_call_that_a_candidate_would_decide_otherwis
 async fn who_can_says_of_everybody_what_a_call_of_theirs_shows() {
     let scene = Scene::new().unwrap();
     let policy = r#"
-        permit (principal is User, action == Action::"Invoke", resource) when { principal.id == "erin" && resource.name == "hello" };
+        permit (principal is User, action == Action::"Invoke", resource)
+        when { principal.id == "erin" && resource.name == "hello" };
         forbid (principal in Role::"invoker", action == Action::"Invoke", resource) when { principal.id like "f*" };
     "#;
     let file = scene.site.file("some.cedar", policy).unwrap().display().to_string();
@@ -138,7 +137,8 @@ async fn records_and_simulations_are_for_those_of_the_tenant_who_may() {
     let asked = ada.get(&format!("/-/v1/tenants/acme/audit?request={call}")).await.unwrap().json();
     assert_eq!(asked["records"][0]["request"], json!(call));
     let acme = asked["records"][0]["tenant"].as_str().unwrap().to_owned();
-    // Another tenant's admin sees his own tenant's records: his attempts on acme are not among them, nor is acme's call.
+    // Another tenant's admin sees his own tenant's records: his attempts on acme are not among them, nor is acme's
+    // call.
     let own = bob.get("/-/v1/tenants/globex/audit").await.unwrap().json();
     let own = own["records"].as_array().unwrap();
     assert!(!own.is_empty() && own.iter().all(|record| !record.to_string().contains(&acme)), "{own:#?}");
@@ -211,7 +211,8 @@ fn policies_are_checked_tested_compared_and_imported_without_a_node() {
     assert_eq!(refused.status.code(), Some(8));
     assert!(String::from_utf8_lossy(&refused.stdout).contains("bad.cedar:2:"), "{refused:?}");
 
-    let table = "[[case]]\nclaim = \"ops deploy\"\nwho = [\"acme:user/kim:ops\"]\nmay = [\"PutFunction\"]\non = \"acme\"\noutcome = \"allow\"\n";
+    let table = "[[case]]\nclaim = \"ops deploy\"\nwho = [\"acme:user/kim:ops\"]\nmay = [\"PutFunction\"]\n\
+        on = \"acme\"\noutcome = \"allow\"\n";
     let table = site.file("ops.toml", table).unwrap().display().to_string();
     assert!(site.run(&["policy", "test", &table, "--policy", &good]).unwrap().contains("1 rows, 1 decisions, 0 not"));
     let failed = site.try_run(&["policy", "test", &table]).unwrap();

@@ -53,8 +53,8 @@ pub fn changes(before: &[PolicyText], after: &[PolicyText]) -> Changes {
 }
 
 impl Authorizer {
-    /// The supposed call, where the two sets would answer it with another outcome; policies that merely give way to others
-    /// of the same outcome are no flip.
+    /// The supposed call, where the two sets would answer it with another outcome; policies that merely give way to
+    /// others of the same outcome are no flip.
     pub fn flip(
         &self,
         (before, after): (&TenantPolicies, &TenantPolicies),

@@ -1,7 +1,7 @@
 //! Calls worth asking two sets of policies about.
 //!
-//! Owns the reading of what policies look at (roles, names, addresses, paths, moments), and the calls that meet each such
-//! value and miss it. Must never give more calls than it was allowed, and say how many it left out.
+//! Owns the reading of what policies look at (roles, names, addresses, paths, moments), and the calls that meet each
+//! such value and miss it. Must never give more calls than it was allowed, and say how many it left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -192,8 +192,10 @@ impl Seen {
     /// What is usual, and what meets one value of everything policies look at; and for each value, both with that one.
     fn contexts(&self) -> Vec<Surroundings> {
         let usual = Surroundings::default();
-        let first =
-            |of: &str, usual: &Arc<str>| self.values(of).first().map_or(usual.clone(), |text| text.as_str().into());
+        let first = |of: &str, usual: &Arc<str>| match self.values(of).first() {
+            Some(text) => text.as_str().into(),
+            None => usual.clone(),
+        };
         let met = Surroundings {
             source: self.addresses().first().copied().unwrap_or(usual.source),
             method: first("context.method", &usual.method),

@@ -1,7 +1,7 @@
 //! Which of our actions a statement is about.
 //!
-//! Owns the names our actions go by in IAM. Must never take an action of AWS for one of ours that does more: such a name is
-//! one it may only be denied by.
+//! Owns the names our actions go by in IAM. Must never take an action of AWS for one of ours that does more: such a
+//! name is one it may only be denied by.
 
 use cofferdam_model::Action;
 

@@ -1,7 +1,7 @@
 //! Reading a document.
 //!
-//! Owns what a document may look like: sizes, members, types. Must never pass over a member it does not know, nor take an
-//! object that names one twice.
+//! Owns what a document may look like: sizes, members, types. Must never pass over a member it does not know, nor
+//! take an object that names one twice.
 
 use serde_json::{Map, Value};
 

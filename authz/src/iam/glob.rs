@@ -1,7 +1,7 @@
 //! Patterns with `*` and `?`, as IAM has them.
 //!
-//! Owns their matching against what is known, and what is left of one once a known beginning was matched. Must never treat a
-//! `?` as anything but one character.
+//! Owns their matching against what is known, and what is left of one once a known beginning was matched. Must never
+//! treat a `?` as anything but one character.
 
 /// Whether all of a text matches.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {

@@ -1,6 +1,7 @@
 //! What a condition can ask about, and where that is here.
 //!
-//! Owns the list of keys. Must never give a key for something that is there to be asked only sometimes, without saying when.
+//! Owns the list of keys. Must never give a key for something that is there to be asked only sometimes, without
+//! saying when.
 
 use super::test::Test;
 

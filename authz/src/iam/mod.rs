@@ -1,7 +1,8 @@
 //! IAM JSON policy documents, taken over as Cedar.
 //!
-//! Owns the translation. What has a counterpart here is translated exactly; of what has none, an `Allow` is left out and a
-//! `Deny` made wider, and it is named. Must never let a document allow anything here that it does not allow there.
+//! Owns the translation. What has a counterpart here is translated exactly; of what has none, an `Allow` is left out
+//! and a `Deny` made wider, and it is named. Must never let a document allow anything here that it does not allow
+//! there.
 
 mod action;
 mod condition;

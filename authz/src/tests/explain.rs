@@ -54,7 +54,8 @@ async fn a_recorded_call_is_decided_again_as_it_was_whatever_policies_look_at() 
             principal.id == "robot" && principal.roles.contains("ops") && !(principal has issuer) &&
             principal has tenant && !principal.tenant.suspended
         };
-        permit (principal is Anonymous, action, resource is Function) when { context.public && resource.name == "orders" };
+        permit (principal is Anonymous, action, resource is Function)
+        when { context.public && resource.name == "orders" };
     "#;
     for suspended in [false, true] {
         let set = policies(&authorizer, &world, all).suspended(suspended);
@@ -76,8 +77,8 @@ fn again(authorizer: &Authorizer, set: &TenantPolicies, known: &CallFacts) {
     assert_eq!(settled, (&*decision.outcome, &*decision.tier, decision.policies, decision.policy_set));
 }
 
-/// Every attribute the schema gives policies to look at comes out of a record again. One that is added to the schema must
-/// be added to `GivenFacts`, or to the facts, and to `Supposition::of`; then here.
+/// Every attribute the schema gives policies to look at comes out of a record again. One that is added to the schema
+/// must be added to `GivenFacts`, or to the facts, and to `Supposition::of`; then here.
 #[test]
 fn whatever_policies_can_look_at_is_recorded() {
     let schema = include_str!("../../../policies/schema.cedarschema");
@@ -240,7 +241,7 @@ fn what_was_used_is_granted_and_what_was_not_is_named() {
         call(Action::PutRoutes, None),
     ];
     let functions = ["orders".to_owned(), "pay".to_owned()];
-    let found = authorizer.unused(&set, (&[robot.clone()], &functions), &used, now()).unwrap();
+    let found = authorizer.unused(&set, (std::slice::from_ref(&robot), &functions), &used, now()).unwrap();
     assert!(
         found.policies.contains(&"mine/ops-by-day".to_owned())
             && !found.policies.contains(&"10-defaults/deployer".into())

@@ -65,7 +65,7 @@ fn what_has_no_counterpart_is_named_and_an_allow_of_it_is_left_out() {
         ),
         (json!({ "Action": "*", "Resource": "*", "Condition": { "ArnLike": { "cofferdam:Path": "1" } } }), "ArnLike"),
         (
-            json!({ "Action": "*", "Resource": "*", "Condition": { "StringLike": { "cofferdam:Path": "${aws:username}" } } }),
+            json!({ "Action": "*", "Resource": "*", "Condition": { "StringLike": { "cofferdam:Path": "${aws:x}" } } }),
             "variable",
         ),
         (json!({ "Action": "lambda:CreateFunction", "Resource": "*" }), "lambda:CreateFunction"),
@@ -363,7 +363,7 @@ fn call(dice: &mut Dice, authorizer: &Authorizer, tenant: &TenantId) -> (Call, P
         }
     };
     tell("aws:sourceip", Some(&around.source.to_string()));
-    tell("aws:currenttime", Some(&format!("{}Z", &at.to_string()[..23])));
+    tell("aws:currenttime", Some(&format!("{}Z", at.to_string().get(..23).unwrap())));
     tell("aws:epochtime", Some(&(milliseconds / 1000).to_string()));
     tell("aws:securetransport", Some("true"));
     tell("aws:username", (kind == PrincipalKind::User).then_some(id));

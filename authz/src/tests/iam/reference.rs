@@ -1,7 +1,7 @@
 //! What IAM's documentation says a document means, written a second time.
 //!
-//! Owns an evaluator that works on the JSON and on plain texts, and shares no line with the importer. Must never be made
-//! to agree with it: where the two differ, the documentation decides.
+//! Owns an evaluator that works on the JSON and on plain texts, and shares no line with the importer. Must never be
+//! made to agree with it: where the two differ, the documentation decides.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -8,7 +8,7 @@ use cofferdam_authz::explain::tenant_named;
 use cofferdam_authz::table::Table;
 use serde_json::{Value, json};
 
-use super::{authorizer, sources};
+use super::{authorizer, sources, with};
 use crate::commands::{Context, input};
 use crate::failure::{Failure, Kind, Place};
 use crate::manifest::position;
@@ -23,11 +23,7 @@ pub(super) fn check(files: &[PathBuf], tenant: &str, context: &Context) -> Resul
         let at = sources.iter().position(|(known, _)| known == name);
         at.and_then(|at| files.get(at)).map(|file| file.display().to_string())
     };
-    let told = findings.iter().map(|finding| {
-        let mut value = json!(finding);
-        value["file"] = json!(file_of(&finding.name));
-        value
-    });
+    let told = findings.iter().map(|finding| with(json!(finding), "file", json!(file_of(&finding.name))));
     let told: Vec<Value> = told.collect();
     let errors = findings.iter().filter(|finding| !finding.warning).count();
     context.output.result(&json!({ "files": files.len(), "findings": told }), || {
@@ -80,14 +76,8 @@ pub(super) fn test(tables: &[PathBuf], policies: &[PathBuf], context: &Context) 
             }
         }
     }
-    let told: Vec<Value> = failed
-        .iter()
-        .map(|(said, problem)| {
-            let mut value = said.clone();
-            value["problem"] = json!(problem);
-            value
-        })
-        .collect();
+    let told = failed.iter().map(|(said, problem)| with(said.clone(), "problem", json!(problem)));
+    let told: Vec<Value> = told.collect();
     context.output.result(&json!({ "rows": rows, "decisions": asked, "failed": told }), || {
         let text = |value: &Value, name: &str| crate::output::text(value, name);
         let mut lines: Vec<String> = failed

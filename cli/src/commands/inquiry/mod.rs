@@ -1,7 +1,7 @@
 //! `why`, `authz` and the tools of `policy`: what is decided, what would be, and why.
 //!
-//! Owns where policies, callers and records come from: a node, files, or a copy of the log. Must never decide anything for
-//! a node, and never show a secret: records hold none.
+//! Owns where policies, callers and records come from: a node, files, or a copy of the log. Must never decide
+//! anything for a node, and never show a secret: records hold none.
 
 pub(crate) mod authz;
 mod check;
@@ -209,6 +209,14 @@ impl Tenant {
         all.dedup();
         Ok(all)
     }
+}
+
+/// An object with one more member.
+pub(crate) fn with(mut value: Value, name: &str, member: Value) -> Value {
+    if let Some(members) = value.as_object_mut() {
+        members.insert(name.to_owned(), member);
+    }
+    value
 }
 
 /// What decides here as it does on a node of the same release.

@@ -11,7 +11,7 @@ use cofferdam_model::{Action, Asker, Clock, PrincipalKind, Simulation, Suppositi
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Tenant, authorizer, compiled, sources, told};
+use super::{Tenant, authorizer, compiled, sources, told, with};
 use crate::commands::{Context, tenant_path};
 use crate::failure::{Failure, Kind};
 use crate::output::{items, table, text};
@@ -172,15 +172,9 @@ pub(super) fn who_can(args: &WhoCanArgs, remote: &RemoteArgs, context: &Context)
     });
     let asked: Vec<_> = callers.iter().cloned().chain(holders).map(|who| args.call.asked(who, args.action)).collect();
     let answers = ask_all(&remote, &args.tenant, &asked)?;
-    let told: Vec<Value> = asked
-        .iter()
-        .zip(&answers)
-        .map(|(asked, answer)| {
-            let mut row = answer.clone();
-            row["principal"] = json!(asked.principal);
-            row
-        })
-        .collect();
+    let told = asked.iter().zip(&answers);
+    let told = told.map(|(asked, answer)| with(answer.clone(), "principal", json!(asked.principal)));
+    let told: Vec<Value> = told.collect();
     context.output.result(&json!({ "answers": told }), || {
         let mut rows = vec![["WHO", "MAY", "BY"].map(str::to_owned).to_vec()];
         rows.extend(asked.iter().zip(&answers).map(|(asked, answer)| {

@@ -73,7 +73,7 @@ pub(crate) fn run(args: &WhyArgs, context: &Context, clock: &dyn Clock) -> Resul
     if records.all.is_empty() {
         let failure = Failure::new(Kind::NotFound, format!("there is no record of `{request}`"));
         return Err(failure.hint(
-            "look further back with --since; refusals of callers without a credential are counted, not written one by one",
+            "look further back with --since; refusals of callers without a credential have no record of their own",
         ));
     }
     let story = story(args, &records, tenant.as_ref())?;
