@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn every_command_of_the_manual_is_understood() {
-        let manual = include_str!("../../docs/cli.md");
+        let manual = [include_str!("../../docs/cli.md"), include_str!("../../docs/POLICY.md")].join("\n");
         let lines: Vec<_> = manual.lines().filter_map(|line| line.strip_prefix("    cofferdam ")).collect();
         assert!(lines.len() > 20, "only {} examples", lines.len());
         for line in lines {
