@@ -3,13 +3,35 @@
 //! Owns how a decision, the state of the policies it was made by, and the use of secrets are written. Must never write
 //! more of them than fits a record beside everything else.
 
-use cofferdam_model::{CallFacts, DecisionFacts, UseFacts};
+use cofferdam_model::{CallFacts, DecisionFacts, GivenFacts, UseFacts};
 
 use crate::json::Object;
 use crate::record::NAME_BYTES;
 
 const POLICIES: usize = 64;
+const ROLES: usize = 64;
+/// Roles of an account that is touched, and scopes of a credential.
+const FEW: usize = 16;
+/// Roles and scopes are short; what is longer is cut, and then not decided again.
+const ROLE_BYTES: usize = 128;
 const SECRETS: usize = 64;
+
+/// What is false is left out, as what is not there is.
+fn given(o: &mut Object<'_>, facts: &GivenFacts) {
+    o.maybe_text("item", facts.item.as_deref(), NAME_BYTES);
+    if !facts.item_roles.is_empty() {
+        o.texts("item_roles", &facts.item_roles, FEW, ROLE_BYTES);
+    }
+    o.maybe_text("name", facts.name.as_deref(), NAME_BYTES);
+    if facts.public {
+        o.flag("public", true);
+    }
+    o.texts("roles", &facts.roles, ROLES, ROLE_BYTES);
+    facts.scopes.iter().for_each(|scopes| o.texts("scopes", scopes, FEW, ROLE_BYTES));
+    if facts.suspended {
+        o.flag("suspended", true);
+    }
+}
 
 /// The decision on a call.
 pub(crate) fn decision(o: &mut Object<'_>, facts: &CallFacts) {
@@ -20,6 +42,7 @@ pub(crate) fn decision(o: &mut Object<'_>, facts: &CallFacts) {
 
 /// A decision.
 pub(crate) fn decided(o: &mut Object<'_>, decision: &DecisionFacts) {
+    decision.given.iter().for_each(|facts| o.object("given", |o| given(o, facts)));
     o.text("outcome", &decision.outcome, NAME_BYTES);
     o.texts("policies", &decision.policies, POLICIES, NAME_BYTES);
     o.hex("policy_set", &decision.policy_set.0);

@@ -22,6 +22,7 @@ mod recover;
 mod rollup;
 mod scan;
 mod segment;
+pub mod select;
 mod shares;
 mod signer;
 mod storage;

@@ -335,7 +335,7 @@ fn encode(fill: impl FnOnce(&mut Object<'_>)) -> Encoded {
 
 #[cfg(test)]
 mod tests {
-    use cofferdam_model::{Digest, SetFacts, UseFacts};
+    use cofferdam_model::{Digest, GivenFacts, SetFacts, UseFacts};
 
     use super::*;
     use crate::tests::{facts, outcome_facts, stamp};
@@ -430,6 +430,16 @@ mod tests {
                     let owner = text.as_str().into();
                     decision.sets.push(SetFacts { tier: *tier, owner, version: u64::MAX, digest: Digest([255; 32]) });
                 }
+                let (name, roles) = (Some(text.clone()), vec![text.clone(); 1000]);
+                decision.given = Some(GivenFacts {
+                    name: name.clone(),
+                    item: name,
+                    item_roles: roles.clone(),
+                    public: true,
+                    scopes: Some(roles.clone()),
+                    roles,
+                    suspended: true,
+                });
             }
             let used = UseFacts {
                 secret: text.as_str().into(),
@@ -441,7 +451,8 @@ mod tests {
             let mut how = outcome_facts();
             how.code = Some(text.clone());
             for encoded in all(&facts, &how, &text) {
-                assert!(encoded.frame.len() - FRAME_HEADER_BYTES <= MAX_RECORD_BYTES);
+                let bytes = encoded.frame.len() - FRAME_HEADER_BYTES;
+                assert!(bytes <= MAX_RECORD_BYTES, "{bytes}");
                 json(&encoded);
             }
         }
@@ -457,6 +468,11 @@ mod tests {
         assert_eq!(value["decision"]["policies"][0], "p1");
         assert_eq!(value["decision"]["sets"]["tenant"]["version"], 3);
         assert_eq!(value["uses"][0], "KEY: allow by tenant: 10-defaults/workload");
+        let given = serde_json::json!({
+            "item": "KEY", "item_roles": ["clerk"], "name": "orders", "public": true, "roles": ["ops"],
+            "scopes": ["Data"],
+        });
+        assert_eq!(value["decision"]["given"], given);
         assert_eq!(value["usage"]["cpu_us"], 11);
         assert_eq!(value["cell"]["call"], 3);
     }

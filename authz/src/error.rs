@@ -190,6 +190,58 @@ pub enum IssuerError {
     },
 }
 
+/// A supposed call cannot be put to policies. Says what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SuppositionError {
+    /// What it is about is not what its action is about.
+    #[error("`{action}`: {problem}")]
+    Resource {
+        /// The action.
+        action: &'static str,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// No id of a tenant.
+    #[error("`{0}` is not a tenant's id: write it as t_ and 16 characters, or leave it out")]
+    Tenant(String),
+    /// No moment.
+    #[error("`{0}` is not a moment: write it as 2026-11-20T10:38:00Z")]
+    Time(String),
+    /// No id of a request.
+    #[error("`{0}` is not a request's id: leave it out")]
+    Request(String),
+}
+
+/// A document of IAM cannot be taken over at all. Says where and what.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IamError {
+    /// Longer than is looked at.
+    #[error("the document has {bytes} bytes, at most {most} are looked at")]
+    TooLarge {
+        /// How many.
+        bytes: usize,
+        /// How many at most.
+        most: usize,
+    },
+    /// Not JSON, or JSON that means two things.
+    #[error("the document is not JSON that has one meaning: {0}")]
+    Json(String),
+    /// Not a document of IAM.
+    #[error("{place}: {problem}")]
+    Document {
+        /// Where.
+        place: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// It names no principal.
+    #[error("the document names no principal: say to whom it is attached")]
+    Unattached,
+    /// What came out is no policy.
+    #[error("what came out is no policy that can be taken: {0}")]
+    Cedar(#[source] PolicyError),
+}
+
 /// A policy was not accepted. Says where and what to do, for the person who wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {

@@ -28,7 +28,7 @@ Exit codes:
   5  not allowed, or not known
   6  in the way of something that is there
   7  the network or the node failed
-  8  a check found something (audit verify, doctor)
+  8  a check found something (audit verify, doctor, policy check and test)
 
 Results go to standard output, everything else to standard error.";
 
@@ -78,7 +78,7 @@ enum Command {
     Tenant(commands::access::TenantArgs),
     /// Give and take roles
     Member(commands::access::MemberArgs),
-    /// Write and remove policies
+    /// Write, remove, check, compare and import policies
     Policy(commands::access::PolicyArgs),
     /// Organisations, whose ceilings bind their tenants
     Org(commands::organisation::OrganisationArgs),
@@ -88,6 +88,10 @@ enum Command {
     Issuer(commands::user::IssuerArgs),
     /// Get a token of the node's own issuer, for a passphrase or for a token that says more
     Login(commands::user::LoginArgs),
+    /// Ask who may what, and what of it is used
+    Authz(commands::inquiry::authz::AuthzArgs),
+    /// Say what became of a call, and by which policies
+    Why(commands::inquiry::why::WhyArgs),
     /// Make a token of the development issuer
     Token(commands::token::TokenArgs),
     /// Read and check the log
@@ -159,7 +163,9 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Revoke(args) => commands::revoke::run(args, &context, &clock),
         Command::Tenant(args) => commands::access::tenant(args, &context),
         Command::Member(args) => commands::access::member(args, &context),
-        Command::Policy(args) => commands::access::policy(args, &context),
+        Command::Policy(args) => commands::access::policy(args, &context, &clock),
+        Command::Authz(args) => commands::inquiry::authz::run(args, &context, &clock),
+        Command::Why(args) => commands::inquiry::why::run(args, &context, &clock),
         Command::Org(args) => commands::organisation::run(args, &context),
         Command::User(args) => commands::user::user(args, &context),
         Command::Issuer(args) => commands::user::issuer(args, &context),
@@ -215,7 +221,7 @@ mod tests {
 
     #[test]
     fn every_command_of_the_manual_is_understood() {
-        let manual = include_str!("../../docs/cli.md");
+        let manual = [include_str!("../../docs/cli.md"), include_str!("../../docs/POLICY.md")].join("\n");
         let lines: Vec<_> = manual.lines().filter_map(|line| line.strip_prefix("    cofferdam ")).collect();
         assert!(lines.len() > 20, "only {} examples", lines.len());
         for line in lines {

@@ -268,6 +268,8 @@ impl Change<'_> {
             | Manage::IssueToken { .. }
             | Manage::RotateIssuerKey { .. }
             | Manage::ReadLogs { .. }
+            | Manage::SimulatePolicy { .. }
+            | Manage::QueryAudit { .. }
             | Manage::ListCells { .. }
             | Manage::RecycleCells { .. }
             | Manage::ReadMetrics => Err(ControlError::NotAChange { action: operation.action().as_str() }),
@@ -344,6 +346,8 @@ fn describe(snapshot: &Snapshot, tenant: &TenantEntry) -> Value {
     let policies = tenant.policy_sources().map(|(name, text)| json!({ "name": name, "text": text }));
     let boundary = tenant.boundary_sources().map(|(name, text)| json!({ "name": name, "text": text }));
     let organisation = tenant.organisation.as_ref().and_then(|id| snapshot.organisation(id));
+    let ceiling = organisation.iter().flat_map(|organisation| &organisation.sources);
+    let ceiling = ceiling.map(|row| json!({ "name": row.name, "text": row.text }));
     json!({
         "id": tenant.id,
         "name": &*tenant.name,
@@ -355,6 +359,8 @@ fn describe(snapshot: &Snapshot, tenant: &TenantEntry) -> Value {
         "policies": policies.collect::<Vec<_>>(),
         "boundary": boundary.collect::<Vec<_>>(),
         "organisation": organisation.map(|organisation| &*organisation.name),
+        "organisation_id": organisation.map(|organisation| &organisation.id),
+        "ceiling": ceiling.collect::<Vec<_>>(),
     })
 }
 

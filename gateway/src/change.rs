@@ -26,7 +26,7 @@ use crate::pipeline::Unrecorded;
 use crate::refusal::Refusal;
 use crate::respond::{Ran, Reply};
 use crate::signed::Payload;
-use crate::{egress, metrics, observe};
+use crate::{egress, inquire, metrics, observe};
 
 /// Steps of counting that whoever asks for usage waits for. More is only left after a long time without counting.
 const STEPS_TO_ANSWER: usize = 8;
@@ -83,6 +83,10 @@ async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> 
     let told = match recorded.value().operation() {
         Manage::ReadLogs { function, range } => read_logs(node, function, *range).await?,
         Manage::ReadUsage { .. } => read_usage(node, recorded)?,
+        Manage::SimulatePolicy { tenant, simulation } => {
+            tokio::task::block_in_place(|| inquire::simulate(node, tenant, simulation))?
+        }
+        Manage::QueryAudit { tenant, range } => tokio::task::block_in_place(|| inquire::records(node, tenant, range))?,
         Manage::ListCells { tenant, function } => observe::cells(node, tenant, function.as_ref()),
         Manage::RecycleCells { tenant, function } => {
             let told = match function {

@@ -15,6 +15,7 @@ pub mod egress;
 pub mod error;
 mod flood;
 mod identify;
+mod inquire;
 mod io;
 pub mod limits;
 pub mod listen;

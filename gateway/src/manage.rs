@@ -7,7 +7,7 @@ use cofferdam_control::Snapshot;
 use cofferdam_model::id::is_name;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    Action, Digest, FunctionId, FunctionSettings, Manage, Random, RouteSpec, TenantId, TenantSettings,
+    Action, Digest, FunctionId, FunctionSettings, Manage, Random, RouteSpec, Simulation, TenantId, TenantSettings,
 };
 use http::Method;
 use serde::Deserialize;
@@ -64,6 +64,8 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("PUT", "tenants/*/apps/*/routes", Action::PutRoutes),
     ("PUT", "tenants/*/policies/*", Action::PutPolicy),
     ("DELETE", "tenants/*/policies/*", Action::RemovePolicy),
+    ("POST", "tenants/*/simulate", Action::SimulatePolicy),
+    ("GET", "tenants/*/audit", Action::QueryAudit),
     ("POST", "tenants/*/keys", Action::CreateKey),
     ("GET", "tenants/*/keys", Action::ListKeys),
     ("DELETE", "keys/*", Action::RevokeKey),
@@ -190,11 +192,7 @@ impl Asked {
                 let routes = json::<Vec<RouteSpec>>(body)?;
                 Manage::PutRoutes { tenant: names.tenant()?, app: names.text(1)?.to_owned(), routes }
             }
-            Action::PutPolicy => {
-                let text = json::<PolicyText>(body)?.text;
-                Manage::PutPolicy { tenant: names.tenant()?, name: names.text(1)?.to_owned(), text }
-            }
-            Action::RemovePolicy => Manage::RemovePolicy { tenant: names.tenant()?, name: names.text(1)?.to_owned() },
+            Action::PutPolicy | Action::RemovePolicy | Action::SimulatePolicy => policy(self.action, &names, body)?,
             Action::PutSecret
             | Action::RemoveSecret
             | Action::RotateSecret
@@ -226,6 +224,21 @@ impl Asked {
     }
 }
 
+/// Those about what a tenant grants.
+fn policy(action: Action, names: &Names<'_>, body: &[u8]) -> Result<Manage, Refusal> {
+    Ok(match action {
+        Action::PutPolicy => {
+            let text = json::<PolicyText>(body)?.text;
+            Manage::PutPolicy { tenant: names.tenant()?, name: names.text(1)?.to_owned(), text }
+        }
+        Action::RemovePolicy => Manage::RemovePolicy { tenant: names.tenant()?, name: names.text(1)?.to_owned() },
+        _ => {
+            let simulation = json::<Simulation>(body)?;
+            Manage::SimulatePolicy { tenant: names.tenant()?, simulation }
+        }
+    })
+}
+
 /// Those that take a query and no body, or neither.
 fn reading(action: Action, names: &Names<'_>, query: Option<&str>) -> Result<Manage, Refusal> {
     Ok(match action {
@@ -238,6 +251,10 @@ fn reading(action: Action, names: &Names<'_>, query: Option<&str>) -> Result<Man
         Action::ReadLogs => {
             let range = asked::log_range(query)?;
             Manage::ReadLogs { function: names.function()?, range }
+        }
+        Action::QueryAudit => {
+            let range = asked::audit_range(query)?;
+            Manage::QueryAudit { tenant: names.tenant()?, range }
         }
         Action::ListSecrets => Manage::ListSecrets { function: names.function()? },
         Action::ListSecretVersions => {

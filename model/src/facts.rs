@@ -13,6 +13,10 @@ use crate::clock::UnixNanos;
 use crate::digest::Digest;
 use crate::id::{CellId, RequestId};
 
+mod decision;
+
+pub use self::decision::{DecisionFacts, GivenFacts, SetFacts, UseFacts};
+
 macro_rules! names {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
@@ -241,7 +245,7 @@ pub struct Circumstances {
 
 /// What a token says of the session it belongs to, beyond who and for how long. Empty where nothing is known: for
 /// keys, and for nobody.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Session {
     /// What it is good for, in its issuer's words; absent where it is not limited so, which is not the same as none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -301,48 +305,6 @@ pub struct PrincipalFacts {
     /// What its token says of the session.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub session: Option<Session>,
-}
-
-/// A decision as the log names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DecisionFacts {
-    /// `allow`, `explicit_deny`, `ceiling_deny`, `implicit_deny`, `policy_error`.
-    pub outcome: String,
-    /// Tier that settled it, as [`PolicyTier`] names it.
-    pub tier: String,
-    /// Policies that determined it.
-    pub policies: Vec<String>,
-    /// SHA-256 of the tier's policy set.
-    pub policy_set: Digest,
-    /// The set of every tier that was asked; none in records of releases that had two tiers.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub sets: Vec<SetFacts>,
-}
-
-/// Which state of a tier's policies was asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SetFacts {
-    /// Which tier.
-    pub tier: PolicyTier,
-    /// Whose set: `platform`, an organisation, a tenant, or a credential.
-    pub owner: Arc<str>,
-    /// Counts the set's changes; 0 for what came with the software.
-    pub version: u64,
-    /// SHA-256 of its texts.
-    pub digest: Digest,
-}
-
-/// Whether a function's workload might be given a secret, as the log names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UseFacts {
-    /// Name of the secret.
-    pub secret: Arc<str>,
-    /// As in a decision.
-    pub outcome: String,
-    /// As in a decision.
-    pub tier: String,
-    /// Policies that determined it.
-    pub policies: Vec<String>,
 }
 
 /// Everything known of a call before it runs. One flat piece so that a record can be read by eye.

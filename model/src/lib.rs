@@ -22,14 +22,16 @@ pub mod resource;
 pub mod revocation;
 pub mod route;
 pub mod secret;
+pub mod supposition;
 pub mod tenant;
 
 pub use clock::{Clock, SystemClock, UnixNanos};
 pub use digest::Digest;
 pub use egress::{EgressCeiling, EgressEnd, EgressFacts, EgressRule};
 pub use facts::{
-    Bound, CallFacts, Circumstances, CredentialKind, DecisionFacts, Ending, Isolation, Level, Origin, OutcomeFacts,
-    PolicyTier, PrincipalFacts, PrincipalKind, Reply, Session, SetFacts, Subject, TlsVersion, Usage, UseFacts,
+    Bound, CallFacts, Circumstances, CredentialKind, DecisionFacts, Ending, GivenFacts, Isolation, Level, Origin,
+    OutcomeFacts, PolicyTier, PrincipalFacts, PrincipalKind, Reply, Session, SetFacts, Subject, TlsVersion, Usage,
+    UseFacts,
 };
 pub use function::{FunctionSettings, Recycle};
 pub use id::{
@@ -39,8 +41,9 @@ pub use limits::{FunctionLimits, Limits, Rate, TenantLimits};
 pub use machine::{ClientAccount, ClientCa, KeyKind, KeySettings, Network};
 pub use operation::{Action, Govern, Grants, Invoke, Manage, Operation, Resource};
 pub use random::{OsRandom, Random};
-pub use reading::{CursorError, LogCursor, LogRange, UsageCursor, UsageRange};
+pub use reading::{AuditRange, CursorError, LogCursor, LogRange, UsageCursor, UsageRange};
 pub use revocation::RevocationTarget;
 pub use route::RouteSpec;
 pub use secret::{Env, SealedEnv, SealedValue, SecretValue, WrappedDataKey};
+pub use supposition::{Asker, Simulation, Supposition, Surroundings, Thing, Unclear};
 pub use tenant::TenantSettings;

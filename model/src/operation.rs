@@ -7,10 +7,11 @@ use crate::digest::Digest;
 use crate::function::FunctionSettings;
 use crate::id::{FunctionId, KeyId, RevocationId, TenantId};
 use crate::machine::{ClientCa, KeySettings};
-use crate::reading::{LogRange, UsageRange};
+use crate::reading::{AuditRange, LogRange, UsageRange};
 use crate::revocation::RevocationTarget;
 use crate::route::RouteSpec;
 use crate::secret::SecretValue;
+use crate::supposition::Simulation;
 use crate::tenant::TenantSettings;
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ mod touched;
 pub use crate::govern::{Govern, OrganisationRef};
 pub use crate::invoke::Invoke;
 pub use crate::resource::Resource;
+pub use manage::Grant;
 pub use touched::{Grants, Operation};
 
 macro_rules! actions {
@@ -93,6 +95,8 @@ actions! {
     PutPolicy,
     /// Remove a policy.
     RemovePolicy,
+    /// Ask what the policies would say of somebody supposed.
+    SimulatePolicy,
     /// Set a secret. No action ever returns one.
     PutSecret,
     /// See names and ages of secrets.
@@ -143,6 +147,8 @@ actions! {
     RotateIssuerKey,
     /// Read a function's logs.
     ReadLogs,
+    /// Read the log's records of what happened in a tenant.
+    QueryAudit,
     /// See a tenant's cells.
     ListCells,
     /// Have a tenant's cells replaced.
@@ -158,21 +164,6 @@ pub struct FunctionRef {
     pub id: FunctionId,
     /// Its name.
     pub name: Arc<str>,
-}
-
-/// What a token of the node's own issuer is to say. Whoever it is for, is whoever it is asked by.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Grant {
-    /// For whom it is meant.
-    pub audiences: Vec<String>,
-    /// Roles it is good for.
-    pub roles: Vec<String>,
-    /// Scopes it is limited to, if it is.
-    pub scopes: Option<Vec<String>>,
-    /// When the passphrase was shown, seconds since 1970.
-    pub authenticated: u64,
-    /// When it ends, seconds since 1970.
-    pub expires: u64,
 }
 
 /// Change or read what exists. Carries everything the change needs, so that the permit does too.
@@ -289,6 +280,13 @@ pub enum Manage {
         tenant: TenantId,
         /// Its name.
         name: String,
+    },
+    /// Say what policies would decide.
+    SimulatePolicy {
+        /// Whose policies.
+        tenant: TenantId,
+        /// Of whom, doing what.
+        simulation: Simulation,
     },
     /// Set a secret of a function.
     PutSecret {
@@ -465,6 +463,13 @@ pub enum Manage {
         function: FunctionRef,
         /// Which of them.
         range: LogRange,
+    },
+    /// Read records of the log.
+    QueryAudit {
+        /// Whose.
+        tenant: TenantId,
+        /// Which of them.
+        range: AuditRange,
     },
     /// List cells.
     ListCells {

@@ -94,6 +94,31 @@ pub struct UsageRange {
     pub after: Option<UsageCursor>,
 }
 
+/// Which records of a tenant's are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRange {
+    /// Only those of this request.
+    pub request: Option<String>,
+    /// Only those made at this moment or later.
+    pub since: UnixNanos,
+    /// Only those made before this moment.
+    pub until: UnixNanos,
+    /// Only those of this index or a higher one.
+    pub from: Option<u64>,
+    /// At most this many.
+    pub records: usize,
+}
+
+impl AuditRange {
+    /// As the log tells what was looked for.
+    pub fn detail(&self) -> String {
+        match &self.request {
+            Some(request) => format!("request={request}"),
+            None => format!("since={} until={}", self.since, self.until),
+        }
+    }
+}
+
 /// The hour a moment is in, counted since 1970.
 pub fn hour_of(at: UnixNanos) -> u64 {
     at.seconds() / HOUR

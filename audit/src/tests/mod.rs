@@ -8,6 +8,7 @@ mod disk;
 mod faults;
 mod follow;
 mod lifecycle;
+mod select;
 mod tamper;
 
 use std::fs;
@@ -19,9 +20,9 @@ use std::time::Duration;
 use cofferdam_model::clock::ManualClock;
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
-    CallFacts, CellId, CredentialKind, DecisionFacts, Digest, Ending, Isolation, Level, Origin, OutcomeFacts,
-    PolicyTier, PrincipalFacts, PrincipalKind, Reply, RequestId, SetFacts, Subject, TlsVersion, UnixNanos, Usage,
-    UseFacts,
+    CallFacts, CellId, CredentialKind, DecisionFacts, Digest, Ending, GivenFacts, Isolation, Level, Origin,
+    OutcomeFacts, PolicyTier, PrincipalFacts, PrincipalKind, Reply, RequestId, SetFacts, Subject, TlsVersion,
+    UnixNanos, Usage, UseFacts,
 };
 
 use crate::record::Stamp;
@@ -90,6 +91,15 @@ fn facts_of(call: u64) -> CallFacts {
                 version: 3,
                 digest: Digest([5; 32]),
             }],
+            given: Some(GivenFacts {
+                name: Some("orders".into()),
+                item: Some("KEY".into()),
+                item_roles: vec!["clerk".into()],
+                public: true,
+                roles: vec!["ops".into()],
+                scopes: Some(vec!["Data".into()]),
+                suspended: false,
+            }),
         }),
         uses: vec![UseFacts {
             secret: "KEY".into(),

@@ -5,8 +5,8 @@
 use cofferdam_model::{Circumstances, DecisionFacts, Operation, PolicyTier, SetFacts};
 
 use super::session::Session;
-use super::tiers::{self, Verdict};
-use super::{Authorizer, Outcome, over_tenants};
+use super::tiers::{self, Ruling, Verdict};
+use super::{Authorizer, Outcome, given, over_tenants};
 use crate::identity::{Principal, Supposed};
 use crate::policy::TenantPolicies;
 
@@ -50,30 +50,17 @@ impl Authorizer {
         let question = match self.question(policies, principal, operation, circumstances) {
             Ok(question) => question,
             Err(why) => {
-                let Verdict { outcome, tier, facts } = self.unaskable(why);
+                let Verdict { outcome, tier, mut facts } = self.unaskable(why);
+                facts.given = Some(given(principal, operation, policies.is_suspended()));
                 return Explanation { outcome, tier, facts, tiers: Vec::new(), session: None };
             }
         };
         let session = Session::of(principal, &self.compiler.bits);
         let session = session.map(|session| (session.allows(operation), session.facts(principal)));
-        let allowed = session.as_ref().map(|(allows, _)| *allows);
         let rulings = self.rulings(policies, &question, over_tenants(principal, operation), true);
-        let told = rulings.iter().map(|ruling| TierExplanation {
-            set: ruling.set.clone(),
-            permits: ruling.answer.permits.clone(),
-            forbids: ruling.answer.forbids.clone(),
-            failures: ruling.answer.failures.clone(),
-        });
-        let told = told.collect();
-        // What decides is decided the way it always is: the guard-rails by themselves, if they deny.
-        let decisive = match rulings.first() {
-            Some(rails) if !rails.answer.failures.is_empty() || !rails.answer.forbids.is_empty() => {
-                rulings.into_iter().take(1).collect()
-            }
-            _ => rulings,
-        };
-        let Verdict { outcome, tier, facts } = tiers::settle(decisive, session);
-        Explanation { outcome, tier, facts, tiers: told, session: allowed }
+        let mut explained = explanation(rulings, session);
+        explained.facts.given = Some(given(principal, operation, policies.is_suspended()));
+        explained
     }
 
     /// The same for somebody who is only supposed.
@@ -86,4 +73,25 @@ impl Authorizer {
     ) -> Explanation {
         self.explain(policies, &Principal::supposed(supposed), operation, circumstances)
     }
+}
+
+/// What comes of what all tiers say, with what each says.
+pub(super) fn explanation(rulings: Vec<Ruling>, session: Option<(bool, SetFacts)>) -> Explanation {
+    let allowed = session.as_ref().map(|(allows, _)| *allows);
+    let told = rulings.iter().map(|ruling| TierExplanation {
+        set: ruling.set.clone(),
+        permits: ruling.answer.permits.clone(),
+        forbids: ruling.answer.forbids.clone(),
+        failures: ruling.answer.failures.clone(),
+    });
+    let told = told.collect();
+    // What decides is decided the way it always is: the guard-rails by themselves, if they deny.
+    let decisive = match rulings.first() {
+        Some(rails) if !rails.answer.failures.is_empty() || !rails.answer.forbids.is_empty() => {
+            rulings.into_iter().take(1).collect()
+        }
+        _ => rulings,
+    };
+    let Verdict { outcome, tier, facts } = tiers::settle(decisive, session);
+    Explanation { outcome, tier, facts, tiers: told, session: allowed }
 }

@@ -11,17 +11,19 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod tiers;
+mod weigh;
 mod work;
 
 use std::sync::Arc;
 
 use cedar_policy::{Effect, Schema};
 use cofferdam_model::id::platform_tenant;
-use cofferdam_model::{Circumstances, Operation, PolicyTier, SetFacts, TenantId};
+use cofferdam_model::{Circumstances, GivenFacts, Operation, PolicyTier, Resource, SetFacts, TenantId};
 
 pub use self::explain::{Explanation, TierExplanation};
 pub use self::permit::{Because, Denied, Outcome, Permit};
 pub use self::session::narrows as scopes_narrow;
+pub(crate) use self::weigh::{Weighed, Work};
 pub use self::work::Errand;
 
 use self::session::Session;
@@ -123,7 +125,7 @@ impl Authorizer {
         operation: &A,
         circumstances: &Circumstances,
     ) -> Verdict {
-        match self.question(policies, principal, operation, circumstances) {
+        let mut verdict = match self.question(policies, principal, operation, circumstances) {
             Ok(question) => {
                 let session = Session::of(principal, &self.compiler.bits);
                 let session = session.map(|session| (session.allows(operation), session.facts(principal)));
@@ -131,7 +133,9 @@ impl Authorizer {
                 tiers::settle(rulings, session)
             }
             Err(why) => self.unaskable(why),
-        }
+        };
+        verdict.facts.given = Some(given(principal, operation, policies.is_suspended()));
+        verdict
     }
 
     fn question<A: Operation>(
@@ -159,6 +163,22 @@ impl Authorizer {
 fn over_tenants<A: Operation>(principal: &Principal, operation: &A) -> bool {
     let platform = platform_tenant();
     principal.tenant() == Some(&platform) || operation.tenant() == platform
+}
+
+/// What else a decision was made on, for whoever asks the same of other policies later.
+fn given<A: Operation>(principal: &Principal, operation: &A, suspended: bool) -> GivenFacts {
+    let resource = operation.resource();
+    let name = resource.function_name().map(str::to_owned);
+    let (item, item_roles) = match resource {
+        Resource::Platform | Resource::Tenant(_) | Resource::Function { .. } => (None, Vec::new()),
+        Resource::Secret { name, .. } => (Some(name.to_string()), Vec::new()),
+        Resource::Api { name, .. } => (Some(name), Vec::new()),
+        Resource::Account { name, roles, .. } => (Some(name), roles),
+        Resource::ApiKey(key) => (Some(key.to_string()), Vec::new()),
+        Resource::PolicySet { policy, .. } => (Some(policy), Vec::new()),
+    };
+    let (roles, scopes) = (principal.roles().to_vec(), principal.scopes().map(<[String]>::to_vec));
+    GivenFacts { name, item, item_roles, public: operation.public(), roles, scopes, suspended }
 }
 
 fn home(policies: &TenantPolicies) -> Home<'_> {

@@ -44,6 +44,7 @@ impl Verdict {
             policies: vec!["00-platform/no-escalation".to_owned()],
             policy_set: set.unwrap_or(self.facts.policy_set),
             sets: self.facts.sets,
+            given: self.facts.given,
         };
         Self { outcome: Outcome::ExplicitDeny, tier: PolicyTier::Platform, facts }
     }
@@ -101,6 +102,7 @@ pub(super) fn settle(rulings: Vec<Ruling>, session: Option<(bool, SetFacts)>) ->
         policies,
         policy_set: settling.map_or(cofferdam_model::Digest([0; 32]), |set| set.digest),
         sets,
+        given: None,
     };
     Verdict { outcome, tier, facts }
 }
@@ -138,6 +140,7 @@ pub(super) fn unaskable(what: &str, set: SetFacts) -> Verdict {
         policies: vec![format!("unaskable/{what}")],
         policy_set: set.digest,
         sets: vec![set],
+        given: None,
     };
     Verdict { outcome: Outcome::PolicyError, tier, facts }
 }

@@ -31,6 +31,11 @@ pub(super) fn claim<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'
     if rest.is_empty() { Some(value) } else { value.pointer(&format!("/{rest}")) }
 }
 
+/// The JSON in `bytes`, whatever it is. A member given twice is an error like any other.
+pub(crate) fn read(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice::<Unique>(bytes).map(|Unique(value)| value)
+}
+
 struct Unique(Value);
 
 impl<'de> Deserialize<'de> for Unique {

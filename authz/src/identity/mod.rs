@@ -10,7 +10,7 @@ mod claims;
 mod config;
 mod counts;
 mod discovery;
-mod json;
+pub(crate) mod json;
 mod jwk;
 mod jwks;
 mod jwt;

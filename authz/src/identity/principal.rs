@@ -47,12 +47,16 @@ pub struct Supposed {
     pub bound: Bound,
     /// What that would be good for at most.
     pub scopes: Option<Vec<String>>,
+    /// Name of its machine, where it would show a certificate.
+    pub certificate: Option<String>,
+    /// What its token would say of the session.
+    pub session: Option<Session>,
 }
 
 impl Principal {
     /// For explanations, which never hand it on: no permit can come of it.
     pub(crate) fn supposed(supposed: Supposed) -> Self {
-        let Supposed { kind, id, issuer, tenant, roles, credential, bound, scopes } = supposed;
+        let Supposed { kind, id, issuer, tenant, roles, credential, bound, scopes, certificate, session } = supposed;
         Self {
             kind,
             id: id.into(),
@@ -60,10 +64,10 @@ impl Principal {
             tenant,
             roles,
             credential,
-            credential_id: None,
+            credential_id: certificate.filter(|_| credential == CredentialKind::Certificate).map(Into::into),
             bound,
             scopes: scopes.map(Into::into),
-            session: None,
+            session: session.map(Arc::new),
         }
     }
 

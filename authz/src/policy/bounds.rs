@@ -26,7 +26,7 @@ pub(super) fn count(count: usize) -> Result<(), PolicyError> {
 
 /// Whether a text is of a size and depth that can be parsed and validated safely. `before`: bytes of the tenant's
 /// texts looked at so far.
-pub(super) fn text(name: &str, text: &str, before: usize) -> Result<(), PolicyError> {
+pub(crate) fn text(name: &str, text: &str, before: usize) -> Result<(), PolicyError> {
     let too = |problem: String, remedy| Err(PolicyError::TooLarge { name: name.to_owned(), problem, remedy });
     if text.len() > POLICY_BYTES_MAX {
         return too(format!("{} bytes, at most {POLICY_BYTES_MAX} are looked at", text.len()), "split it");

@@ -28,8 +28,8 @@ use crate::schema::{BuiltIn, DEFAULTS};
 
 /// How many steps from principal, action, resource or context a policy may look. All that can be reached in so many
 /// is in the slice of entities a decision is made on, so nothing a policy asks for can be missing.
-const LEVEL: u32 = 2;
-const SEE_SCHEMA: &str = "see policies/schema.cedarschema for what policies can speak of";
+pub(crate) const LEVEL: u32 = 2;
+pub(crate) const SEE_SCHEMA: &str = "see policies/schema.cedarschema for what policies can speak of";
 
 /// What makes sets of texts.
 pub(crate) struct Compiler {
@@ -203,11 +203,11 @@ fn is_of(tenant: &TenantId, uid: &EntityUid) -> bool {
     }
 }
 
-fn offset(error: &(impl Diagnostic + ?Sized)) -> Option<usize> {
+pub(crate) fn offset(error: &(impl Diagnostic + ?Sized)) -> Option<usize> {
     error.labels().and_then(|mut labels| labels.next()).map(|label| label.offset())
 }
 
-fn refused(name: &str, text: &str, at: usize, problem: &str, remedy: &str) -> PolicyError {
+pub(crate) fn refused(name: &str, text: &str, at: usize, problem: &str, remedy: &str) -> PolicyError {
     let before = text.get(..at).unwrap_or_default();
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     PolicyError::Refused {

@@ -202,6 +202,12 @@ impl TenantPolicies {
         Self { organisation: Some(organisation), ceiling, ..self }
     }
 
+    /// The same, with this granted instead.
+    #[must_use]
+    pub fn granting(self, grants: TierPolicies) -> Self {
+        Self { grants, ..self }
+    }
+
     /// Whose they are.
     pub fn tenant(&self) -> &TenantId {
         &self.tenant
@@ -220,6 +226,11 @@ impl TenantPolicies {
     /// What operators bound it by.
     pub fn boundary(&self) -> Option<&TierPolicies> {
         self.boundary.as_ref()
+    }
+
+    /// The state of each tier that is the tenant's or above it, from the widest.
+    pub fn sets(&self) -> Vec<(PolicyTier, Digest)> {
+        self.ceilings().chain([&self.grants]).map(|tier| (tier.tier(), tier.facts().digest)).collect()
     }
 
     /// Compiles what is large and not compiled yet, so that no call has to wait for it.

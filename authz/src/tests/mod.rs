@@ -6,6 +6,8 @@
 mod api_keys;
 mod attacks;
 mod cases;
+mod explain;
+mod iam;
 mod index;
 mod jwks;
 mod jwt;
@@ -27,9 +29,9 @@ use cofferdam_model::id::platform_tenant;
 use cofferdam_model::operation::{FunctionRef, Grant, OrganisationRef};
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
-    Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Govern, Invoke, KeyId, KeySettings, Level,
-    LogRange, Manage, OrganisationId, RequestId, RevocationId, RevocationTarget, SecretValue, TenantId, TlsVersion,
-    UnixNanos, UsageRange, VersionId,
+    AuditRange, Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Govern, Invoke, KeyId,
+    KeySettings, Level, LogRange, Manage, OrganisationId, RequestId, RevocationId, RevocationTarget, SecretValue,
+    Simulation, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
 };
 
 use crate::identity::{Identities, JwksSource};
@@ -172,6 +174,14 @@ impl World {
             "PutRoutes" => Manage::PutRoutes { tenant, app: text(), routes: vec![] },
             "PutPolicy" => Manage::PutPolicy { tenant, name: text(), text: text() },
             "RemovePolicy" => Manage::RemovePolicy { tenant, name: text() },
+            "SimulatePolicy" => {
+                let simulation = Simulation { requests: vec![], policies: None, explain: false };
+                Manage::SimulatePolicy { tenant, simulation }
+            }
+            "QueryAudit" => {
+                let (since, until) = (UnixNanos(0), UnixNanos(1));
+                Manage::QueryAudit { tenant, range: AuditRange { request: None, since, until, from: None, records: 1 } }
+            }
             "PutSecret" => Manage::PutSecret { function, name: text(), value: SecretValue::new(vec![1]) },
             "ListSecrets" => Manage::ListSecrets { function },
             "RemoveSecret" => Manage::RemoveSecret { function, name: text() },

@@ -5,12 +5,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
-use cofferdam_model::TenantSettings;
+use cofferdam_model::{Clock, TenantSettings};
 use http::Method;
 use serde_json::{Value, json};
 
 use super::client_ca::{self, Ca};
-use super::{Context, input, tenant_path};
+use super::inquiry::policy::Tool;
+use super::{Context, input, inquiry, tenant_path};
 use crate::failure::{Failure, Kind, Place};
 use crate::manifest::position;
 use crate::output::{items, table, text};
@@ -141,6 +142,8 @@ enum Policy {
         #[arg(long, value_enum, default_value_t = Tier::Tenant)]
         tier: Tier,
     },
+    #[command(flatten)]
+    Tool(Tool),
 }
 
 /// Which set of policies is meant.
@@ -259,7 +262,10 @@ fn query(text: &str) -> String {
 }
 
 /// Runs `cofferdam policy`.
-pub(crate) fn policy(args: &PolicyArgs, context: &Context) -> Result<(), Failure> {
+pub(crate) fn policy(args: &PolicyArgs, context: &Context, clock: &dyn Clock) -> Result<(), Failure> {
+    if let Policy::Tool(tool) = &args.what {
+        return inquiry::policy::run(tool, &args.remote, context, clock);
+    }
     let remote = args.remote.open(&context.layout)?;
     match &args.what {
         Policy::Put { tenant, name, file, tier } => {
@@ -274,6 +280,7 @@ pub(crate) fn policy(args: &PolicyArgs, context: &Context) -> Result<(), Failure
             let removed = remote.call(Method::DELETE, &tier.path(tenant, name), None)?;
             context.output.result(&removed, || vec![format!("policy {name} of {tenant} is gone")])
         }
+        Policy::Tool(_) => Ok(()),
     }
 }
 

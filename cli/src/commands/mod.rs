@@ -10,6 +10,7 @@ pub(crate) mod client_ca;
 pub(crate) mod doctor;
 pub(crate) mod function;
 pub(crate) mod init;
+pub(crate) mod inquiry;
 pub(crate) mod key;
 pub(crate) mod organisation;
 pub(crate) mod revoke;

@@ -65,19 +65,19 @@ enum Format {
 
 /// A moment, or how many milliseconds ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum When {
+pub(crate) enum When {
     At(UnixNanos),
     Ago(u64),
 }
 
-fn when(text: &str) -> Result<When, String> {
+pub(crate) fn when(text: &str) -> Result<When, String> {
     let moment = UnixNanos::parse(text).or_else(|| UnixNanos::parse(&format!("{text}T00:00:00Z")));
     let ago = || units::milliseconds(text).map(When::Ago);
     moment.map(When::At).map_or_else(ago, Ok).map_err(|_| "write it as 2026-11-20T10:00:00Z, 2026-11-20 or 30d".into())
 }
 
 impl When {
-    fn before(self, now: UnixNanos) -> UnixNanos {
+    pub(crate) fn before(self, now: UnixNanos) -> UnixNanos {
         match self {
             Self::At(at) => at,
             Self::Ago(milliseconds) => UnixNanos(now.0.saturating_sub(milliseconds.saturating_mul(1_000_000))),

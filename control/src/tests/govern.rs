@@ -30,6 +30,8 @@ fn asked(world: &World, control: &Control, tenant: &TenantId, operation: &Manage
         roles: vec!["admin".into()],
         credential: CredentialKind::ApiKey,
         scopes: None,
+        certificate: None,
+        session: None,
     };
     let at = circumstances(&*world.clock, &*world.random);
     world.authorizer.explain_supposed(&policies, admin, operation, &at)
@@ -91,6 +93,8 @@ fn a_boundary_binds_one_tenant_and_its_own_cannot_touch_it() {
             roles: vec!["admin".into(), "operator".into()],
             credential: CredentialKind::ApiKey,
             scopes: None,
+            certificate: None,
+            session: None,
         };
         let at = circumstances(&*world.clock, &*world.random);
         let explained = world.authorizer.explain_supposed(&policies, admin, &Manage::Govern(attempt), &at);

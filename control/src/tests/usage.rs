@@ -154,7 +154,8 @@ fn what_policies_refused_is_no_call_and_what_a_limit_refused_is() {
     for outcome in ["allow", "implicit_deny", "explicit_deny"] {
         let mut facts = world.call(&function, Level::Standard).facts();
         let (tier, policies, policy_set) = ("tenant".into(), vec![], Digest([0; 32]));
-        facts.decision = Some(DecisionFacts { outcome: outcome.into(), tier, policies, policy_set, sets: vec![] });
+        let outcome = outcome.into();
+        facts.decision = Some(DecisionFacts { outcome, tier, policies, policy_set, sets: vec![], given: None });
         let _ = world.runtime.block_on(world.log.refuse(facts, Ended(Ending::Refused, 0))).unwrap();
     }
     Meter::new(Arc::new(world.reopen()), world.log.clone()).catch_up(10).unwrap();

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use cofferdam_model::reading::hour_of;
-use cofferdam_model::{LogRange, UnixNanos, UsageRange};
+use cofferdam_model::{AuditRange, LogRange, RequestId, UnixNanos, UsageRange};
 
 use super::{decoded, invalid};
 use crate::refusal::Refusal;
@@ -15,6 +15,8 @@ use crate::refusal::Refusal;
 const DEFAULT_LINES: usize = 100;
 /// Most lines of log given.
 const MAX_LINES: usize = 5_000;
+/// Most records of the log given.
+const MAX_RECORDS: usize = 1_000;
 /// The longest a call waits for a line of log.
 const MAX_WAIT_MS: u64 = 20_000;
 
@@ -37,6 +39,21 @@ pub(super) fn usage_range(query: Option<&str>) -> Result<UsageRange, Refusal> {
 /// The issuer of a member: `issuer`.
 pub(super) fn issuer(query: Option<&str>) -> Result<Option<String>, Refusal> {
     parameter(query, "issuer")
+}
+
+/// The records asked for: `request`, `since`, `until`, `from`, `records`.
+pub(super) fn audit_range(query: Option<&str>) -> Result<AuditRange, Refusal> {
+    let request = parameter(query, "request")?;
+    if request.as_ref().is_some_and(|id| RequestId::parse(id).is_err()) {
+        return Err(invalid("`request` must be the id of a request, as in req_0123456789abcdef".to_owned()));
+    }
+    Ok(AuditRange {
+        request,
+        since: moment(query, "since")?.unwrap_or(UnixNanos(0)),
+        until: moment(query, "until")?.unwrap_or(UnixNanos(u64::MAX)),
+        from: bounded(query, "from", 0..=u64::MAX)?,
+        records: bounded(query, "records", 1..=MAX_RECORDS)?.unwrap_or(MAX_RECORDS),
+    })
 }
 
 fn parameter(query: Option<&str>, name: &str) -> Result<Option<String>, Refusal> {
@@ -104,6 +121,10 @@ mod tests {
         for bad in ["since=yesterday", "until=", "after=1-2", "since=1969-01-01T00:00:00Z", "function=%80"] {
             assert!(range(bad).is_err(), "{bad}");
         }
+        for bad in ["request=x", "records=0", "records=1001", "from=-1", "since=now"] {
+            assert!(audit_range(Some(bad)).is_err(), "{bad}");
+        }
+        assert_eq!(audit_range(None).unwrap().records, MAX_RECORDS);
         assert_eq!(usage_range(Some("function=hello")).unwrap().function.as_deref(), Some("hello"));
     }
 }

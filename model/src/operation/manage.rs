@@ -2,9 +2,25 @@
 //!
 //! Owns these tables. Must never put a secret into words.
 
-use super::{Action, Grant, Grants, Manage, Operation, Resource};
+use super::{Action, Grants, Manage, Operation, Resource};
 use crate::egress::EgressCeiling;
 use crate::id::{TenantId, platform_tenant};
+use crate::tenant::TenantSettings;
+
+/// What a token of the node's own issuer is to say. Whoever it is for, is whoever it is asked by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// For whom it is meant.
+    pub audiences: Vec<String>,
+    /// Roles it is good for.
+    pub roles: Vec<String>,
+    /// Scopes it is limited to, if it is.
+    pub scopes: Option<Vec<String>>,
+    /// When the passphrase was shown, seconds since 1970.
+    pub authenticated: u64,
+    /// When it ends, seconds since 1970.
+    pub expires: u64,
+}
 
 impl Operation for Manage {
     fn action(&self) -> Action {
@@ -26,6 +42,7 @@ impl Operation for Manage {
             Self::PutRoutes { .. } => Action::PutRoutes,
             Self::PutPolicy { .. } => Action::PutPolicy,
             Self::RemovePolicy { .. } => Action::RemovePolicy,
+            Self::SimulatePolicy { .. } => Action::SimulatePolicy,
             Self::PutSecret { .. } => Action::PutSecret,
             Self::ListSecrets { .. } => Action::ListSecrets,
             Self::RemoveSecret { .. } => Action::RemoveSecret,
@@ -51,6 +68,7 @@ impl Operation for Manage {
             Self::IssueToken { .. } => Action::IssueToken,
             Self::RotateIssuerKey { .. } => Action::RotateIssuerKey,
             Self::ReadLogs { .. } => Action::ReadLogs,
+            Self::QueryAudit { .. } => Action::QueryAudit,
             Self::ListCells { .. } => Action::ListCells,
             Self::RecycleCells { .. } => Action::RecycleCells,
             Self::ReadMetrics => Action::ReadMetrics,
@@ -77,6 +95,8 @@ impl Operation for Manage {
             | Self::PutRoutes { tenant, .. }
             | Self::PutPolicy { tenant, .. }
             | Self::RemovePolicy { tenant, .. }
+            | Self::SimulatePolicy { tenant, .. }
+            | Self::QueryAudit { tenant, .. }
             | Self::CreateKey { tenant, .. }
             | Self::ListKeys { tenant }
             | Self::RotateTenantKey { tenant }
@@ -153,14 +173,7 @@ impl Operation for Manage {
         match self {
             Self::Govern(govern) => govern.detail(),
             Self::CreateTenant { name } => Some(format!("name={name}")),
-            Self::PutTenantSettings { tenant, settings } => {
-                // What an operator opened is told in full; only the record itself cuts what is too long for it.
-                let egress =
-                    settings.egress.as_ref().map_or_else(|| "egress=default".to_owned(), EgressCeiling::detail);
-                let limits =
-                    settings.limits.as_ref().map_or_else(|| "default".to_owned(), |limits| format!("{limits:?}"));
-                Some(format!("tenant={tenant} limits={limits} {egress}"))
-            }
+            Self::PutTenantSettings { tenant, settings } => Some(settings_detail(tenant, settings)),
             Self::SuspendTenant { tenant, reason } => Some(format!("tenant={tenant} reason={reason}")),
             Self::ResumeTenant { tenant } => Some(format!("tenant={tenant}")),
             Self::PutMember { issuer, subject, roles, .. } => {
@@ -200,6 +213,8 @@ impl Operation for Manage {
             Self::RemoveUser { name, .. } => Some(format!("user={name}")),
             Self::IssueToken { grant, .. } => Some(grant.detail()),
             Self::RotateIssuerKey { forget } => Some(format!("forget={forget}")),
+            Self::SimulatePolicy { simulation, .. } => Some(simulation.detail()),
+            Self::QueryAudit { range, .. } => Some(range.detail()),
             Self::ListCells { function, .. } | Self::RecycleCells { function, .. } => {
                 function.as_ref().map(|function| format!("function={}", function.name))
             }
@@ -238,6 +253,13 @@ impl Grant {
         let (roles, audiences) = (self.roles.join(","), self.audiences.join(","));
         format!("roles={roles} audiences={audiences} expires={}{scopes}", self.expires)
     }
+}
+
+/// What an operator opened is told in full; only the record itself cuts what is too long for it.
+fn settings_detail(tenant: &TenantId, settings: &TenantSettings) -> String {
+    let egress = settings.egress.as_ref().map_or_else(|| "egress=default".to_owned(), EgressCeiling::detail);
+    let limits = settings.limits.as_ref().map_or_else(|| "default".to_owned(), |limits| format!("{limits:?}"));
+    format!("tenant={tenant} limits={limits} {egress}")
 }
 
 fn member(issuer: Option<&str>, subject: &str) -> String {

@@ -173,6 +173,8 @@ async fn an_explanation_says_what_a_decision_says_and_what_every_tier_does() {
         roles: vec!["admin".into()],
         credential: cofferdam_model::CredentialKind::ApiKey,
         scopes: None,
+        certificate: None,
+        session: None,
     };
     for tenant in [&world.acme, &world.other] {
         let operation = world.invoke(&world.acme, false);

@@ -243,6 +243,7 @@ fn permitted() -> DecisionFacts {
         policies: vec!["10-defaults/workload".into()],
         policy_set: Digest([0; 32]),
         sets: vec![],
+        given: None,
     }
 }
 
