@@ -195,6 +195,26 @@ impl World {
             "ShredTenant" => Manage::ShredTenant { tenant, keys: vec![] },
             "RotateRootKey" => Manage::RotateRootKey { destroy_old: false },
             "ReadRootKey" => Manage::ReadRootKey,
+            "ReadLogs" => {
+                let range = LogRange { lines: 1, after: None, wait: Duration::ZERO };
+                Manage::ReadLogs { function, range }
+            }
+            "ReadUsage" => {
+                let range = UsageRange { function: None, hours: 0..1, after: None };
+                Manage::ReadUsage { tenant, range }
+            }
+            "PruneVersions" => Manage::PruneVersions { function, keep: 1 },
+            "ListCells" => Manage::ListCells { tenant, function: None },
+            "RecycleCells" => Manage::RecycleCells { tenant, function: Some(function) },
+            "ReadMetrics" => Manage::ReadMetrics,
+            other => self.manage_identity(other, tenant),
+        }
+    }
+
+    /// Those about who is known, and by what.
+    fn manage_identity(&self, action: &str, tenant: TenantId) -> Manage {
+        let text = || "x".to_owned();
+        match action {
             "CreateKey" => {
                 let settings = KeySettings::default();
                 Manage::CreateKey { tenant, account: text(), roles: vec![], scopes: vec![], ttl_seconds: 1, settings }
@@ -220,18 +240,6 @@ impl World {
             "RotateIssuerKey" => Manage::RotateIssuerKey { forget: false },
             "IssueToken" => Manage::IssueToken { tenant, grant: Grant::default() },
             "RevokeKey" => Manage::RevokeKey { key: KeyId::mint(&tenant, &self.random) },
-            "ReadLogs" => {
-                let range = LogRange { lines: 1, after: None, wait: Duration::ZERO };
-                Manage::ReadLogs { function, range }
-            }
-            "ReadUsage" => {
-                let range = UsageRange { function: None, hours: 0..1, after: None };
-                Manage::ReadUsage { tenant, range }
-            }
-            "PruneVersions" => Manage::PruneVersions { function, keep: 1 },
-            "ListCells" => Manage::ListCells { tenant, function: None },
-            "RecycleCells" => Manage::RecycleCells { tenant, function: Some(function) },
-            "ReadMetrics" => Manage::ReadMetrics,
             other => panic!("no operation for `{other}`"),
         }
     }
