@@ -297,7 +297,7 @@ impl Control {
         errand: Option<&Errand>,
         way: Way<'_>,
         secret: Option<&str>,
-    ) -> Result<DecisionFacts, DecisionFacts> {
+    ) -> Result<DecisionFacts, Box<DecisionFacts>> {
         let policies = errand.and_then(|errand| self.snapshot.load().policies(errand.tenant()));
         self.authorizer.connect(policies.as_deref(), errand, way, secret)
     }

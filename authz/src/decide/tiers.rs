@@ -87,7 +87,7 @@ pub(super) fn settle(rulings: Vec<Ruling>, session: Option<(bool, SetFacts)>) ->
     let (outcome, at) = outcome(&rulings, session.as_ref().map(|(allows, _)| *allows));
     let mut sets: Vec<SetFacts> = rulings.iter().map(|ruling| ruling.set.clone()).collect();
     sets.extend(session.map(|(_, facts)| facts));
-    let settling = at.and_then(|at| sets.get(at)).or(sets.last()).cloned();
+    let settling = at.and_then(|at| sets.get(at)).or_else(|| sets.last()).cloned();
     let mut answer = at.and_then(|at| rulings.into_iter().nth(at)).map(|ruling| ruling.answer).unwrap_or_default();
     let policies = match outcome {
         Outcome::Allow => std::mem::take(&mut answer.permits),

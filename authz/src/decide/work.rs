@@ -86,12 +86,12 @@ impl Authorizer {
         errand: Option<&Errand>,
         way: Way<'_>,
         secret: Option<&str>,
-    ) -> Result<DecisionFacts, DecisionFacts> {
+    ) -> Result<DecisionFacts, Box<DecisionFacts>> {
         let Some((policies, Errand { invoke, work })) = policies.zip(errand) else {
-            return Err(self.unaskable(Unaskable("errand")).facts);
+            return Err(Box::new(self.unaskable(Unaskable("errand")).facts));
         };
         if *policies.tenant() != invoke.tenant {
-            return Err(self.unaskable(Unaskable("policies")).facts);
+            return Err(Box::new(self.unaskable(Unaskable("policies")).facts));
         }
         let (bits, work) = (&self.compiler.bits, (work, home(policies)));
         let judge = |question| match question {
@@ -111,7 +111,7 @@ impl Authorizer {
                 verdict.facts.policies.dedup();
             }
         }
-        if verdict.outcome == Outcome::Allow { Ok(verdict.facts) } else { Err(verdict.facts) }
+        if verdict.outcome == Outcome::Allow { Ok(verdict.facts) } else { Err(Box::new(verdict.facts)) }
     }
 }
 

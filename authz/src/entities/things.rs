@@ -20,7 +20,7 @@ impl Vocabulary {
     ) -> Result<EntityUid, Unaskable> {
         // An operation whose resource is not in its own tenant was put together wrongly.
         let owner = resource.tenant();
-        if owner.as_ref().map_or(*tenant != platform_tenant(), |owner| owner != tenant) {
+        if owner.as_ref().map_or_else(|| *tenant != platform_tenant(), |owner| owner != tenant) {
             return Err(Unaskable("resource"));
         }
         let home = self.uid("Tenant", tenant.as_str())?;

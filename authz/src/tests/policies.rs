@@ -71,7 +71,7 @@ async fn every_call_fits_the_schema() {
                 vocabulary.question(&bits, &somebody, &invoke, &at, home, Some(&schema)).map(|_| ())
             }
             Action::UseSecret => {
-                vocabulary.uses(&bits, (&work, home), &invoke.secrets, &invoke, Some(&schema)).map(|asked| drop(asked))
+                vocabulary.uses(&bits, (&work, home), &invoke.secrets, &invoke, Some(&schema)).map(drop)
             }
             Action::Connect => vocabulary.connection(&bits, (&work, home), &invoke, way, Some(&schema)).map(|_| ()),
             action => {

@@ -69,7 +69,7 @@ pub struct Scope {
 pub type MayConnect = dyn Fn(Option<&Errand>, cofferdam_authz::Way<'_>, Option<&str>) -> Decided + Send + Sync;
 
 /// What was decided, for or against.
-pub type Decided = Result<DecisionFacts, DecisionFacts>;
+pub type Decided = Result<DecisionFacts, Box<DecisionFacts>>;
 
 impl Egress {
     /// Opens the node's way out.

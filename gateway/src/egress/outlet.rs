@@ -163,7 +163,7 @@ impl Way {
             Err(decision) => {
                 let by = decision.policies.join(" ");
                 let reason = format!("{} by {} policies: {by}", decision.outcome, decision.tier);
-                attempt.decided(decision);
+                attempt.decided(*decision);
                 Err(EgressError::new(EgressEnd::DeniedByPolicy, reason))
             }
         }
