@@ -431,7 +431,7 @@ mod tests {
                     decision.sets.push(SetFacts { tier: *tier, owner, version: u64::MAX, digest: Digest([255; 32]) });
                 }
                 let (name, roles) = (Some(text.clone()), vec![text.clone(); 1000]);
-                decision.given = Some(GivenFacts {
+                decision.given = Some(Box::new(GivenFacts {
                     name: name.clone(),
                     item: name,
                     item_roles: roles.clone(),
@@ -439,7 +439,7 @@ mod tests {
                     scopes: Some(roles.clone()),
                     roles,
                     suspended: true,
-                });
+                }));
             }
             let used = UseFacts {
                 secret: text.as_str().into(),

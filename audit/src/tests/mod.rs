@@ -91,7 +91,7 @@ fn facts_of(call: u64) -> CallFacts {
                 version: 3,
                 digest: Digest([5; 32]),
             }],
-            given: Some(GivenFacts {
+            given: Some(Box::new(GivenFacts {
                 name: Some("orders".into()),
                 item: Some("KEY".into()),
                 item_roles: vec!["clerk".into()],
@@ -99,7 +99,7 @@ fn facts_of(call: u64) -> CallFacts {
                 roles: vec!["ops".into()],
                 scopes: Some(vec!["Data".into()]),
                 suspended: false,
-            }),
+            })),
         }),
         uses: vec![UseFacts {
             secret: "KEY".into(),

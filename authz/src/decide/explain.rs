@@ -51,7 +51,7 @@ impl Authorizer {
             Ok(question) => question,
             Err(why) => {
                 let Verdict { outcome, tier, mut facts } = self.unaskable(why);
-                facts.given = Some(given(principal, operation, policies.is_suspended()));
+                facts.given = Some(Box::new(given(principal, operation, policies.is_suspended())));
                 return Explanation { outcome, tier, facts, tiers: Vec::new(), session: None };
             }
         };
@@ -59,7 +59,7 @@ impl Authorizer {
         let session = session.map(|session| (session.allows(operation), session.facts(principal)));
         let rulings = self.rulings(policies, &question, over_tenants(principal, operation), true);
         let mut explained = explanation(rulings, session);
-        explained.facts.given = Some(given(principal, operation, policies.is_suspended()));
+        explained.facts.given = Some(Box::new(given(principal, operation, policies.is_suspended())));
         explained
     }
 

@@ -134,7 +134,7 @@ impl Authorizer {
             }
             Err(why) => self.unaskable(why),
         };
-        verdict.facts.given = Some(given(principal, operation, policies.is_suspended()));
+        verdict.facts.given = Some(Box::new(given(principal, operation, policies.is_suspended())));
         verdict
     }
 

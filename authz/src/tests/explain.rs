@@ -6,7 +6,7 @@ use cofferdam_model::{
 
 use super::{NOW, World, circumstances};
 use crate::explain::{Used, Witnesses, changes};
-use crate::{Authorizer, Principal, TenantPolicies};
+use crate::{Authorizer, Owner, Principal, TenantPolicies, Texts};
 
 const BUSINESS: &str = r#"
 @id("ops-by-day")
@@ -178,6 +178,34 @@ fn a_refusal_by_a_forbid_shows_its_text_and_each_tiers_word() {
     let tiers: Vec<_> = told.tiers.iter().map(|says| (says.tier, says.outcome)).collect();
     assert_eq!(tiers, [("platform", "explicit_deny"), ("tenant", "allow")]);
     assert_eq!(told.answer.policies, ["00-platform/cross-tenant"]);
+}
+
+#[test]
+fn a_ceiling_that_does_not_permit_is_told_with_what_it_lacks_and_a_candidate_stays_under_it() {
+    let (world, authorizer) = (World::new(), Authorizer::new().unwrap());
+    let boundary = r#"@id("office") permit (principal, action, resource)
+        when { context.source.isInRange(ip("203.0.113.0/24")) };"#;
+    let texts = Texts { version: 1, sources: vec![("edge".to_owned(), boundary.to_owned())] };
+    let boundary = authorizer.tier(Owner::Boundary(world.acme.clone()), texts, None).unwrap();
+    let set = policies(&authorizer, &world, "permit (principal, action, resource);").within(Some(boundary));
+    let told = authorizer.simulate_in_full(&set, &asked(&["admin"], Action::PutSecret), now()).unwrap();
+    assert_eq!((told.answer.outcome, told.answer.tier), ("ceiling_deny", "boundary"));
+    let tiers: Vec<_> = told.tiers.iter().map(|says| (says.tier, says.outcome)).collect();
+    assert_eq!(tiers, [("platform", "allow"), ("boundary", "ceiling_deny"), ("tenant", "allow")]);
+    let miss = told.nearest.unwrap();
+    assert_eq!((miss.policy.id.as_str(), miss.lacks.len()), ("boundary:edge/office", 1));
+    // What the credential is good for is a tier too.
+    let mut narrow = asked(&["admin"], Action::PutSecret);
+    narrow.context.source = [203, 0, 113, 9].into();
+    assert!(authorizer.simulate(&set, &narrow, now()).unwrap().allowed());
+    narrow.principal.scopes = Some(vec!["Data".to_owned()]);
+    let told = authorizer.simulate_in_full(&set, &narrow, now()).unwrap();
+    assert_eq!((told.answer.outcome, told.answer.tier), ("ceiling_deny", "session"));
+    // A candidate takes the place of what is granted, not of what binds it.
+    let texts = Texts { version: 0, sources: vec![] };
+    let none = authorizer.tier(Owner::Tenant(world.acme.clone()), texts, None).unwrap();
+    let told = authorizer.simulate(&set.clone().granting(none), &asked(&["ops"], Action::PutSecret), now()).unwrap();
+    assert_eq!((told.outcome, told.tier), ("ceiling_deny", "boundary"));
 }
 
 #[test]

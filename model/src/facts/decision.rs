@@ -26,7 +26,7 @@ pub struct DecisionFacts {
     pub sets: Vec<SetFacts>,
     /// What it was made on besides what the call's facts tell. Absent in records of earlier releases.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub given: Option<GivenFacts>,
+    pub given: Option<Box<GivenFacts>>,
 }
 
 /// Which state of a tier's policies was asked.
