@@ -108,7 +108,18 @@ fn tenant_whose_policies_no_longer_compile_is_shut_until_an_operator_mends_them(
     assert!(!world.knows(&key));
     let member =
         Manage::PutMember { tenant: tenant.clone(), issuer: None, subject: "eve".into(), roles: vec!["admin".into()] };
-    assert!(matches!(world.operate(member), Err(ControlError::Policy(_))));
+    // It can be managed, and its keys replaced with everybody's; that lets nobody in.
+    world.operate(member).unwrap();
+    world.operate(Manage::RotateTenantKey { tenant: tenant.clone() }).unwrap();
+    world.operate(Manage::RotateRootKey { destroy_old: true }).unwrap();
+    let worse = Manage::PutPolicy {
+        tenant: tenant.clone(),
+        name: "worse".into(),
+        text: "permit (principal, action == Action::\"No\", resource);".into(),
+    };
+    assert!(matches!(world.operate(worse), Err(ControlError::Policy(_))));
+    assert!(!world.control.snapshot().tenant(&tenant).unwrap().active);
+    assert!(!world.knows(&key));
     world.operate(Manage::RemovePolicy { tenant: tenant.clone(), name: "old".into() }).unwrap();
     assert!(world.control.snapshot().tenant(&tenant).unwrap().active);
     assert!(world.knows(&key));
