@@ -69,7 +69,7 @@ async fn a_secret_is_in_the_memory_of_its_cell_and_nowhere_else() {
         return;
     }
     assert!(!memory::find(gateway, CANARY.as_bytes()).unwrap().is_empty(), "what is there is found");
-    assert_eq!(memory::find(gateway, VALUE.as_bytes()).unwrap().len(), 0, "the gateway keeps no copy");
+    keeps_no_copy(gateway, VALUE).await;
     let with: Vec<_> = cells.iter().map(|pid| memory::find(*pid, VALUE.as_bytes()).unwrap()).collect();
     let holding: Vec<_> = with.iter().filter(|found| !found.is_empty()).collect();
     let [held] = holding[..] else { panic!("{} processes hold it: {holding:?}", holding.len()) };
@@ -96,10 +96,19 @@ async fn a_secret_that_was_replaced_is_in_no_memory_any_more() {
         }
     });
     gone.await.unwrap_or_else(|_| panic!("still held by {:?} of {before:?}", held().collect::<Vec<_>>()));
-    for pid in everywhere() {
-        let found = memory::find(pid, REPLACED.as_bytes()).unwrap_or_default();
-        assert!(pid != scene.node.pid() || found.is_empty(), "the gateway keeps no copy of the new one: {found:?}");
-    }
+    keeps_no_copy(scene.node.pid(), REPLACED).await;
+}
+
+/// A connection that brought the value, or the hand-over of a cell that is being started, may not be over yet; what they
+/// held is wiped when they are. What is still there long after that is kept.
+async fn keeps_no_copy(pid: u32, value: &str) {
+    let copies = || memory::find(pid, value.as_bytes()).unwrap();
+    let gone = tokio::time::timeout(std::time::Duration::from_secs(20), async {
+        while !copies().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    });
+    gone.await.unwrap_or_else(|_| panic!("the gateway keeps a copy: {:?}", copies()));
 }
 
 fn rotate(scene: &Scene) {
