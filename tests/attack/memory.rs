@@ -99,8 +99,8 @@ async fn a_secret_that_was_replaced_is_in_no_memory_any_more() {
     keeps_no_copy(scene.node.pid(), REPLACED).await;
 }
 
-/// A connection that brought the value, or the hand-over of a cell that is being started, may not be over yet; what they
-/// held is wiped when they are. What is still there long after that is kept.
+/// A connection that brought the value, or the hand-over of a cell that is being started, may not be over yet. What
+/// they held is wiped when they are; what is still there long after that is kept.
 async fn keeps_no_copy(pid: u32, value: &str) {
     let copies = || memory::find(pid, value.as_bytes()).unwrap();
     let gone = tokio::time::timeout(std::time::Duration::from_secs(20), async {
