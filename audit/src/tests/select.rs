@@ -40,6 +40,7 @@ fn a_page_has_the_records_of_one_tenant_and_no_others() {
     assert_eq!((indexes(&rest.lines), rest.next), (vec![9], None));
     assert_eq!(log.select(&wanted(Some("t_000000000000000b"))).unwrap().lines, Vec::<String>::new());
     // The same from a copy of the files, where whoever holds them may ask for all.
+    drop(log);
     let copy = place.copy();
     assert_eq!(select_in(&copy.dir(), &wanted(Some(MINE))).unwrap(), first);
     assert_eq!(indexes(&select_in(&copy.dir(), &wanted(None)).unwrap().lines), [0, 1, 2]);
