@@ -43,7 +43,9 @@ fn curl_signs_calls_that_are_answered() {
     let posted = ["--header", "content-type: text/plain", "--data", "signed"];
     assert_eq!(curl(&scene, keys, &posted, "/acme/faults/echo"), "signed\n200");
     // Curl does not sign the content type it makes up itself, and what is not signed is not taken.
-    assert!(curl(&scene, keys, &["--data", "signed"], "/acme/faults/echo").ends_with("\n401"));
+    // (Over HTTP/2 curl 7.88 takes a refusal that comes before its body was read for an error of the stream.)
+    let unsigned = ["--http1.1", "--data", "signed"];
+    assert!(curl(&scene, keys, &unsigned, "/acme/faults/echo").ends_with("\n401"));
     assert!(curl(&scene, (&id, "wrong"), &[], "/acme/hello").ends_with("\n401"));
     let lambda = curl(&scene, keys, &["--aws-sigv4", "aws:amz:us-east-1:lambda"], "/acme/hello");
     assert!(lambda.ends_with("\n200"), "{lambda}");
