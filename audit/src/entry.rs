@@ -5,13 +5,13 @@
 
 use std::fmt;
 
-use cofferdam_model::{CallFacts, Ending, Level, OutcomeFacts, Reply, RequestId, Subject};
+use cofferdam_model::{CallFacts, Ending, Level, OutcomeFacts, Reply, RequestId, Subject, UnixNanos};
 
 use crate::effects::Effects;
 use crate::error::AuditError;
 use crate::log::Log;
 use crate::queue::Durable;
-use crate::record;
+use crate::record::{self, Begun};
 
 /// Proof that the facts of this `T` are in the log, as durably as its level asks for.
 #[must_use]
@@ -47,6 +47,8 @@ impl<T> Recorded<T> {
 pub struct Entry<S: Subject> {
     log: Log,
     subject: S,
+    /// When it was opened, which is when what it is for had been decided.
+    decided: UnixNanos,
     intent: Intent,
     open: bool,
     /// What dropping it open means.
@@ -64,7 +66,8 @@ enum Intent {
 
 impl<S: Subject> Entry<S> {
     pub(crate) fn new(log: Log, subject: S) -> Self {
-        Self { log, subject, intent: Intent::None, open: true, dropped: Ending::Abandoned }
+        let decided = log.shared().clock.now();
+        Self { log, subject, decided, intent: Intent::None, open: true, dropped: Ending::Abandoned }
     }
 
     /// What it was opened for.
@@ -145,12 +148,12 @@ impl<S: Subject> Entry<S> {
     }
 
     fn push_intent(&mut self, counted: bool) -> Result<(), AuditError> {
-        let (facts, level, shared) = (self.subject.facts(), self.level(), self.log.shared());
-        self.intent = if level == Level::Relaxed {
-            shared.queue_relaxed(|stamp| record::intent(stamp, &facts, level))?;
+        let (facts, begun, shared) = (self.subject.facts(), self.begun(), self.log.shared());
+        self.intent = if begun.level == Level::Relaxed {
+            shared.queue_relaxed(|stamp| record::intent(stamp, &facts, begun))?;
             Intent::Relaxed
         } else {
-            Intent::Queued(shared.queue_awaited(record::intent(&shared.stamp(), &facts, level), counted)?)
+            Intent::Queued(shared.queue_awaited(record::intent(&shared.stamp(), &facts, begun), counted)?)
         };
         Ok(())
     }
@@ -178,11 +181,15 @@ impl<S: Subject> Entry<S> {
         }
     }
 
+    fn begun(&self) -> Begun {
+        Begun { level: self.level(), decided: self.decided }
+    }
+
     /// A `call` where nothing has been said yet, else the `outcome` of what has.
     fn encode(&self, stamp: &record::Stamp, outcome: &OutcomeFacts) -> record::Encoded {
         let facts = self.subject.facts();
         if matches!(self.intent, Intent::None) && !outcome.streamed {
-            record::call(stamp, &facts, self.level(), outcome)
+            record::call(stamp, &facts, self.begun(), outcome)
         } else {
             record::outcome(stamp, "outcome", facts.request.as_str(), facts.tenant.as_deref(), outcome)
         }

@@ -44,10 +44,11 @@ pub fn export(dir: &Path, filter: &Filter, mut out: impl Write) -> Result<u64, A
             source: Box::new(VerifyError::Segment { record, file: segment::shown_name(number), offset, reason }),
         };
         let end = read(dir, number, expected, |index, record| {
-            let peek: Peek<'_> = serde_json::from_slice(record).map_err(|_| damaged(index, 0, "it is not a record"))?;
+            let peek: Peek<'_> =
+                serde_json::from_slice(record.entry()).map_err(|_| damaged(index, 0, "it is not a record"))?;
             if filter.takes(&peek) {
                 buffer.clear();
-                line(&mut buffer, index, UnixNanos(peek.at), record);
+                line(&mut buffer, index, UnixNanos(peek.at), &record.merged());
                 out.write_all(&buffer).map_err(AuditError::file("write", "the export"))?;
                 written += 1;
             }

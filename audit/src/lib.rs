@@ -4,9 +4,11 @@
 //! everything that reads them back. Must never answer a request, never know what a function is, and never let a
 //! `Recorded` exist for something that is not in the log.
 
+mod call;
 mod checkpoint;
 mod commit;
 mod decision;
+pub mod disclose;
 mod effects;
 mod entry;
 mod error;
@@ -14,6 +16,8 @@ mod export;
 mod follow;
 mod json;
 mod log;
+pub mod payload;
+pub mod privacy;
 pub mod proof;
 pub mod query;
 mod queue;

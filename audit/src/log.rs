@@ -15,6 +15,7 @@ use cofferdam_model::{CallFacts, Clock, Random, Reply, Subject};
 use crate::commit;
 use crate::entry::{Entry, Recorded};
 use crate::error::AuditError;
+use crate::privacy::Privacy;
 use crate::queue::{Durable, Pending, Queue};
 use crate::record::{self, Encoded, Stamp};
 use crate::recover::recover;
@@ -38,6 +39,8 @@ pub struct LogConfig {
     pub rollup_window: Duration,
     /// Records that may wait for the disk; whoever has one more waits for a place.
     pub queue_records: usize,
+    /// What of a record is kept at all.
+    pub privacy: Privacy,
 }
 
 impl LogConfig {
@@ -50,6 +53,7 @@ impl LogConfig {
             checkpoint_every: Duration::from_secs(1),
             rollup_window: Duration::from_secs(10),
             queue_records: 8_192,
+            privacy: Privacy::default(),
         }
     }
 }
@@ -213,7 +217,7 @@ impl fmt::Debug for Log {
 
 impl Shared {
     pub(crate) fn stamp(&self) -> Stamp {
-        Stamp::new(self.clock.now(), &*self.random)
+        Stamp { privacy: self.config.privacy, ..Stamp::new(self.clock.now(), &*self.random) }
     }
 
     /// Queues a record as soon as there is a place and waits until it is durable.

@@ -116,11 +116,12 @@ fn select(dir: &Path, until: u64, wanted: &Wanted<'_>) -> Result<Page, AuditErro
                 return Ok(page);
             }
             looked_at += 1;
-            let fields: Fields<'_> = serde_json::from_slice(frame.record)
+            let fields: Fields<'_> = serde_json::from_slice(frame.payload.entry())
                 .map_err(|_| damaged(dir, *number, (frame.index, offset), "it is not a record"))?;
             if wanted.takes(&fields) {
-                let mut out = Vec::with_capacity(frame.record.len() + 64);
-                line(&mut out, frame.index, UnixNanos(fields.at), frame.record);
+                let merged = frame.payload.merged();
+                let mut out = Vec::with_capacity(merged.len() + 64);
+                line(&mut out, frame.index, UnixNanos(fields.at), &merged);
                 bytes += out.len();
                 page.lines.push(String::from_utf8_lossy(out.trim_ascii_end()).into_owned());
             }
@@ -152,7 +153,7 @@ fn first(dir: &Path, number: u64) -> Result<Option<First>, AuditError> {
     let Some(mut reader) = opened(dir, number)? else { return Ok(None) };
     let step = reader.step().map_err(AuditError::file("read", segment::path(dir, number)))?;
     let Step::Frame(frame) = step else { return Ok(None) };
-    let fields: Option<Fields<'_>> = serde_json::from_slice(frame.record).ok();
+    let fields: Option<Fields<'_>> = serde_json::from_slice(frame.payload.entry()).ok();
     Ok(fields.map(|fields| First { index: frame.index, at: UnixNanos(fields.at) }))
 }
 

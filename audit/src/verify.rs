@@ -33,8 +33,8 @@ pub struct Verified {
     pub torn_checkpoint_bytes: u64,
 }
 
-/// Checks every byte of every record against checksums, order, tree and all signed checkpoints. Safe while the node
-/// runs.
+/// Checks every byte of every record against checksums, order, tree and all signed checkpoints, and what stands beside
+/// an entry against what the entry commits to. Safe while the node runs.
 pub fn verify(dir: &Path, vkey: &str) -> Result<Verified, VerifyError> {
     let verifier = Verifier::parse(vkey)?;
     // Checkpoints first: they only ever speak of records that are there already.
@@ -42,9 +42,7 @@ pub fn verify(dir: &Path, vkey: &str) -> Result<Verified, VerifyError> {
     let Some(checkpoint_size) = checkpoints.newest else {
         return Err(VerifyError::Checkpoint { file: NEWEST.to_owned(), offset: 0, reason: "it is missing" });
     };
-    let found = scan(dir, verifier.name(), &checkpoints, |frame| {
-        serde_json::from_slice::<serde::de::IgnoredAny>(frame.record).map(|_| ()).map_err(|_| "it is not a record")
-    })?;
+    let found = scan(dir, verifier.name(), &checkpoints, |frame| frame.payload.check())?;
     Ok(Verified {
         origin: verifier.name().to_owned(),
         size: found.tree.size(),

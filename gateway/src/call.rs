@@ -80,6 +80,8 @@ fn blank(connection: &Connection, clock: &dyn Clock, random: &dyn Random) -> Cir
         method: unknown.clone(),
         host: unknown.clone(),
         path: unknown,
+        connection: Some(connection.facts.clone()),
+        headers: None,
     }
 }
 

@@ -95,6 +95,8 @@ fn around() -> Circumstances {
         method: "PUT".into(),
         host: "localhost".into(),
         path: "/-/v1/tenants".into(),
+        connection: None,
+        headers: None,
     }
 }
 

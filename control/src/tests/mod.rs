@@ -206,6 +206,8 @@ fn circumstances(clock: &dyn Clock, random: &dyn Random) -> Circumstances {
         method: "POST".into(),
         host: "localhost".into(),
         path: "/-/v1/tenants".into(),
+        connection: None,
+        headers: None,
     }
 }
 
