@@ -23,7 +23,8 @@ const HEADER_BYTES: usize = 512;
 const NAME_BYTES: usize = 9;
 
 /// A field of a record that is personal or sensitive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Field {
     /// Address that an egress was connected to.
     Address,

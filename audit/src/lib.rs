@@ -23,6 +23,7 @@ pub mod query;
 mod queue;
 mod record;
 mod recover;
+pub mod retain;
 mod rollup;
 mod scan;
 mod segment;
@@ -32,6 +33,7 @@ mod signer;
 mod storage;
 pub mod tree;
 pub mod verify;
+pub mod withhold;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,8 @@
 use crate::disclose::Fields;
 
 /// A claim of a caller's token that a record may tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Claim {
     /// Who acts in the subject's stead.
     Actor,

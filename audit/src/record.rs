@@ -204,6 +204,33 @@ pub(crate) fn recovered(stamp: &Stamp, file: &str, offset: u64, torn_bytes: u64)
     })
 }
 
+/// What is about to be pruned.
+pub(crate) struct Pruned {
+    /// Index of the first record that will be left.
+    pub(crate) first: u64,
+    /// Index of the first that there is now.
+    pub(crate) from: u64,
+    pub(crate) segments: u64,
+    pub(crate) bytes: u64,
+    /// Root of the tree over all before the first that will be left.
+    pub(crate) root: Hash,
+}
+
+/// The oldest segments are about to go.
+pub(crate) fn pruned(stamp: &Stamp, facts: &Pruned) -> Encoded {
+    encode(|o| {
+        o.number("at", stamp.at.0);
+        o.number("bytes", facts.bytes);
+        o.number("first", facts.first);
+        o.number("from", facts.from);
+        o.text("kind", "pruned", NAME_BYTES);
+        o.base64("root", &facts.root);
+        o.hex("salt", &stamp.salt);
+        o.number("segments", facts.segments);
+        o.number("v", VERSION);
+    })
+}
+
 /// Something that is no call.
 pub(crate) fn note(stamp: &Stamp, note: &Note) -> Encoded {
     let (kind, detail, event, version) = match note {

@@ -131,9 +131,9 @@ fn select(dir: &Path, until: u64, wanted: &Wanted<'_>) -> Result<Page, AuditErro
 }
 
 /// What a segment begins with.
-struct First {
-    index: u64,
-    at: UnixNanos,
+pub(crate) struct First {
+    pub(crate) index: u64,
+    pub(crate) at: UnixNanos,
 }
 
 /// Place of the last segment whose first record is as asked; the first where none is.
@@ -149,7 +149,8 @@ fn before(dir: &Path, numbers: &[u64], asked: impl Fn(&First) -> bool) -> Result
     failed.map_or_else(|| Ok(found.saturating_sub(1)), Err)
 }
 
-fn first(dir: &Path, number: u64) -> Result<Option<First>, AuditError> {
+/// The first record of a segment; none where there is not even one.
+pub(crate) fn first(dir: &Path, number: u64) -> Result<Option<First>, AuditError> {
     let Some(mut reader) = opened(dir, number)? else { return Ok(None) };
     let step = reader.step().map_err(AuditError::file("read", segment::path(dir, number)))?;
     let Step::Frame(frame) = step else { return Ok(None) };

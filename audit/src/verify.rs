@@ -31,6 +31,19 @@ pub struct Verified {
     pub torn_bytes: u64,
     /// The same, after the last whole note of the checkpoints kept for good.
     pub torn_checkpoint_bytes: u64,
+    /// What is not there any more, if anything was pruned.
+    pub pruned: Option<Pruned>,
+}
+
+/// What was pruned of a log, and what says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pruned {
+    /// Index of the first record that is left: all before it are gone.
+    pub first: u64,
+    /// Index of the record that tells of it.
+    pub record: u64,
+    /// Checkpoints of which only the signature could be checked, for they are of what is gone.
+    pub checkpoints: u64,
 }
 
 /// Checks every byte of every record against checksums, order, tree and all signed checkpoints, and what stands beside
@@ -52,5 +65,10 @@ pub fn verify(dir: &Path, vkey: &str) -> Result<Verified, VerifyError> {
         segments: found.segments,
         torn_bytes: found.torn_bytes,
         torn_checkpoint_bytes: checkpoints.torn_bytes,
+        pruned: found.base.map(|base| Pruned {
+            first: base.size,
+            record: base.record,
+            checkpoints: checkpoints.all.iter().filter(|checkpoint| checkpoint.size < base.size).count() as u64,
+        }),
     })
 }

@@ -9,8 +9,10 @@ mod faults;
 mod follow;
 mod golden;
 mod lifecycle;
+mod retain;
 mod select;
 mod tamper;
+mod withhold;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
