@@ -89,6 +89,7 @@ impl<'a> CallRecord<'a> {
             o.maybe_text("route", facts.route.as_deref(), NAME_BYTES);
         }
         o.hex("salt", &stamp.salt);
+        veil.sealed(o);
         if let Some(outcome) = outcome {
             o.number("status", outcome.status.into());
             if outcome.streamed {
@@ -105,7 +106,7 @@ impl<'a> CallRecord<'a> {
         }
         o.number("v", VERSION);
         o.maybe_text("version", facts.and_then(|f| f.version.as_deref()), NAME_BYTES);
-        veil.withheld(o, stamp.privacy.redact);
+        veil.withheld(o);
     }
 }
 

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 
 use crate::json::{self, Object};
+use crate::record::Stamp;
+use crate::shred::{ID_BYTES, Seal, SubjectKey};
 use crate::tree::{Hash, sha256};
 
 /// Bytes of the secret that a record's salts come from.
 pub(crate) const SECRET_BYTES: usize = 32;
 /// Bytes of one salt.
-const SALT_BYTES: usize = 16;
+pub(crate) const SALT_BYTES: usize = 16;
 /// Fields of a request that are recorded at most, and bytes of each.
 const HEADERS: usize = 16;
 const HEADER_BYTES: usize = 512;
@@ -155,6 +157,8 @@ struct Veiled {
     to: usize,
     salt: [u8; SALT_BYTES],
     commitment: Hash,
+    /// Why the value is not kept, if it is not.
+    gone: Option<&'static str>,
 }
 
 /// The fields of one record that its entry only commits to, while it is encoded.
@@ -162,11 +166,15 @@ struct Veiled {
 pub(crate) struct Veil {
     values: Vec<u8>,
     fields: Vec<Veiled>,
+    /// What will stand beside the entry.
+    beside: Vec<u8>,
+    /// The key that is sealed under, and its hash then.
+    sealed: Option<(Arc<SubjectKey>, Hash)>,
 }
 
 thread_local! {
     /// Kept for its capacity.
-    static SPARE: Cell<Veil> = const { Cell::new(Veil { values: Vec::new(), fields: Vec::new() }) };
+    static SPARE: Cell<Veil> = const { Cell::new(Veil { values: Vec::new(), fields: Vec::new(), beside: Vec::new(), sealed: None }) };
 }
 
 impl Veil {
@@ -179,6 +187,8 @@ impl Veil {
     pub(crate) fn give_back(mut self) {
         self.values.clear();
         self.fields.clear();
+        self.beside.clear();
+        self.sealed = None;
         SPARE.set(self);
     }
 
@@ -205,16 +215,31 @@ impl Veil {
         let from = self.values.len();
         write(&mut self.values);
         let to = self.values.len();
-        self.fields.push(Veiled { field, from, to, salt: [0; SALT_BYTES], commitment: [0; 32] });
+        self.fields.push(Veiled { field, from, to, salt: [0; SALT_BYTES], commitment: [0; 32], gone: None });
     }
 
-    /// Makes salts and commitments.
-    pub(crate) fn close(&mut self, secret: &[u8; SECRET_BYTES]) {
+    /// Makes salts, commitments, and all that will stand beside the entry.
+    pub(crate) fn close(&mut self, stamp: &Stamp) {
         for veiled in &mut self.fields {
             let value = self.values.get(veiled.from..veiled.to).unwrap_or_default();
-            veiled.salt = salt(secret, veiled.field);
+            veiled.salt = salt(&stamp.secret, veiled.field);
             veiled.commitment = commitment(&veiled.salt, value);
+            veiled.gone = match stamp.seal {
+                _ if stamp.privacy.redact.has(veiled.field) => Some("redacted"),
+                Seal::Lost => Some("no_key"),
+                Seal::Clear | Seal::Under(_) => None,
+            };
         }
+        let mut beside = std::mem::take(&mut self.beside);
+        self.disclosures(&mut beside, &stamp.secret);
+        if let (Seal::Under(key), false) = (&stamp.seal, beside.is_empty()) {
+            match key.seal(&stamp.salt, &mut beside) {
+                Some(()) => self.sealed = Some((key.clone(), sha256(&beside))),
+                // Rather nothing than what should have been sealed.
+                None => beside.clear(),
+            }
+        }
+        self.beside = beside;
     }
 
     /// Writes the commitments into the entry, if there are any.
@@ -226,25 +251,49 @@ impl Veil {
         }
     }
 
+    /// Writes under which key what stands beside the entry is sealed, if it is, and the hash of that.
+    pub(crate) fn sealed(&self, o: &mut Object<'_>) {
+        if let Some((key, hash)) = &self.sealed {
+            o.object("sealed", |o| {
+                o.text("key", key.id(), ID_BYTES);
+                o.base64("sha256", hash);
+            });
+        }
+    }
+
     /// Writes which fields are lost, and why.
-    pub(crate) fn withheld(&self, o: &mut Object<'_>, redact: Fields) {
-        if self.fields.iter().any(|veiled| redact.has(veiled.field)) {
+    pub(crate) fn withheld(&self, o: &mut Object<'_>) {
+        if self.fields.iter().any(|veiled| veiled.gone.is_some()) {
             o.object("withheld", |o| {
-                for veiled in self.fields.iter().filter(|veiled| redact.has(veiled.field)) {
-                    o.text(veiled.field.as_str(), "redacted", NAME_BYTES);
+                for veiled in &self.fields {
+                    o.maybe_text(veiled.field.as_str(), veiled.gone, NAME_BYTES);
                 }
             });
         }
     }
 
-    /// Writes the values after the entry, if there are any: with the secret where all are there, and else with the
-    /// salts of those that are.
-    pub(crate) fn disclose(&self, out: &mut Vec<u8>, redact: Fields, secret: &[u8; SECRET_BYTES]) {
-        let kept = || self.fields.iter().filter(|veiled| !redact.has(veiled.field));
-        if kept().next().is_none() {
+    /// Writes what stands beside the entry, if anything does.
+    pub(crate) fn disclose(&self, out: &mut Vec<u8>) {
+        if self.beside.is_empty() {
             return;
         }
         out.push(b'\n');
+        match self.sealed {
+            Some(_) => {
+                out.extend_from_slice(b"{\"sealed\":\"");
+                json::base64(out, &self.beside);
+                out.extend_from_slice(b"\"}");
+            }
+            None => out.extend_from_slice(&self.beside),
+        }
+    }
+
+    /// The values: with the secret where all are there, and else with the salts of those that are.
+    fn disclosures(&self, out: &mut Vec<u8>, secret: &[u8; SECRET_BYTES]) {
+        let kept = || self.fields.iter().filter(|veiled| veiled.gone.is_none());
+        if kept().next().is_none() {
+            return;
+        }
         json::object(out, |o| {
             o.object("fields", |o| {
                 for veiled in kept() {

@@ -121,6 +121,15 @@ pub(crate) fn pairs<'a>(out: &mut Vec<u8>, pairs: impl Iterator<Item = (&'a str,
     out.push(b'}');
 }
 
+/// Writes bytes in base64, without quotes.
+pub(crate) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    let from = out.len();
+    out.resize(from + bytes.len().div_ceil(3) * 4, b'=');
+    // The room is exactly what is needed.
+    let written = STANDARD.encode_slice(bytes, out.get_mut(from..).unwrap_or_default()).unwrap_or(0);
+    out.truncate(from + written);
+}
+
 /// Writes an object that stands by itself.
 pub(crate) fn object(out: &mut Vec<u8>, fill: impl FnOnce(&mut Object<'_>)) {
     let mut inner = Object::begin(out);

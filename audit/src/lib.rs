@@ -29,6 +29,7 @@ mod scan;
 mod segment;
 pub mod select;
 mod shares;
+pub mod shred;
 mod signer;
 mod storage;
 pub mod tree;

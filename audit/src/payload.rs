@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::disclose::{Field, Salts, commitment};
-use crate::tree::{Hash, leaf_hash};
+use crate::shred::{Opener, SubjectKeys};
+use crate::tree::{Hash, leaf_hash, sha256};
 
 /// Bytes an entry can have at most; entry bundles of C2SP tiles hold no longer ones.
 pub(crate) const MAX_ENTRY_BYTES: usize = 65_535;
@@ -54,18 +55,52 @@ impl<'a> Payload<'a> {
     /// The record with its disclosed fields back in their places, in canonical order. A field that is committed to and
     /// not disclosed is named in `withheld`, with the reason. What cannot be read is given as it is.
     pub fn merged(&self) -> Cow<'a, [u8]> {
+        self.merged_with(None)
+    }
+
+    /// The same, with what is sealed opened where these keys can.
+    pub fn merged_with(&self, keys: Option<&dyn SubjectKeys>) -> Cow<'a, [u8]> {
         let Some(entry) = members(self.entry) else { return Cow::Borrowed(self.entry) };
         let Some(commits) = member(&entry, "commits") else { return Cow::Borrowed(self.entry) };
-        let disclosed = Disclosed::read(self.disclosures);
+        let opened = self.opened(&entry, keys);
+        let (beside, why) = match &opened {
+            Some(Ok(opened)) => (Some(opened.as_slice()), "\"withheld\""),
+            Some(Err(why)) => (None, *why),
+            None => (self.disclosures, "\"withheld\""),
+        };
+        let disclosed = Disclosed::read(beside);
         let mut out = Vec::with_capacity(self.entry.len() + self.disclosures.map_or(0, <[u8]>::len));
-        let withheld = withheld(&entry, commits, &disclosed);
+        let withheld = withheld(&entry, commits, &disclosed, why);
         let mut fields = disclosed.fields;
         if let Some(withheld) = &withheld {
             fields.push(("withheld", withheld));
         }
-        let kept: Vec<_> = entry.into_iter().filter(|(key, _)| !matches!(*key, "commits" | "withheld")).collect();
+        let kept: Vec<_> =
+            entry.into_iter().filter(|(key, _)| !matches!(*key, "commits" | "sealed" | "withheld")).collect();
         merge(&mut out, &kept, &fields, true);
         Cow::Owned(out)
+    }
+
+    /// What is sealed, opened; why it cannot be, as JSON; none where nothing is.
+    fn opened(&self, entry: &[(&str, &[u8])], keys: Option<&dyn SubjectKeys>) -> Option<Result<Vec<u8>, &'static str>> {
+        let seal = member(entry, "sealed").and_then(members)?;
+        let id = member(&seal, "key").and_then(unquoted).and_then(|id| std::str::from_utf8(id).ok())?;
+        let key = match keys.map_or(Opener::Unknown, |keys| keys.named(id)) {
+            Opener::Key(key) => key,
+            Opener::Destroyed => return Some(Err("\"shredded\"")),
+            Opener::Unknown => return Some(Err("\"sealed\"")),
+        };
+        let open = || {
+            let mut sealed = self.sealed_bytes()?;
+            key.open(&hex_salt(member(entry, "salt")?)?, &mut sealed)?;
+            Some(sealed)
+        };
+        Some(open().ok_or("\"sealed\""))
+    }
+
+    fn sealed_bytes(&self) -> Option<Vec<u8>> {
+        let all = members(self.disclosures?)?;
+        STANDARD.decode(unquoted(member(&all, "sealed")?)?).ok()
     }
 
     /// Whether it is a record, all that is disclosed is what the entry commits to, and nothing is missing but what the
@@ -81,6 +116,11 @@ impl<'a> Payload<'a> {
         let entry = members(self.entry).ok_or("it is not a record")?;
         let commits = member(&entry, "commits").map_or(Some(Vec::new()), members).ok_or("it is not a record")?;
         let disclosed = Disclosed::read(self.disclosures);
+        if let Some(seal) = member(&entry, "sealed").and_then(members) {
+            let sealed = self.sealed_bytes().ok_or("what it sealed is missing")?;
+            let same = member(&seal, "sha256").and_then(decoded) == Some(sha256(&sealed));
+            return if same { Ok(()) } else { Err("what it sealed is not what stands beside it") };
+        }
         self.check_commits(&entry, &commits, &disclosed)?;
         let unknown = |(key, _): &(&str, &[u8])| !commits.iter().any(|(committed, _)| committed == key);
         if disclosed.fields.iter().any(unknown) {
@@ -134,6 +174,11 @@ fn salt_of(name: &str, salt: &[u8]) -> Option<(Field, [u8; 16])> {
     Some((Field::parse(name)?, STANDARD.decode(unquoted(salt)?).ok()?.try_into().ok()?))
 }
 
+fn hex_salt(quoted: &[u8]) -> Option<[u8; 16]> {
+    let digits = std::str::from_utf8(unquoted(quoted)?).ok().filter(|digits| digits.len() == 32)?;
+    u128::from_str_radix(digits, 16).ok().map(u128::to_be_bytes)
+}
+
 fn decoded(quoted: &[u8]) -> Option<Hash> {
     STANDARD.decode(unquoted(quoted)?).ok()?.try_into().ok()
 }
@@ -143,12 +188,12 @@ fn unquoted(text: &[u8]) -> Option<&[u8]> {
 }
 
 /// The object telling which fields are not there, and why; none where all are.
-fn withheld(entry: &[(&str, &[u8])], commits: &[u8], disclosed: &Disclosed<'_>) -> Option<Vec<u8>> {
+fn withheld(entry: &[(&str, &[u8])], commits: &[u8], disclosed: &Disclosed<'_>, else_why: &str) -> Option<Vec<u8>> {
     let told = member(entry, "withheld").and_then(members).unwrap_or_default();
     let mut out = vec![b'{'];
     for (name, _) in members(commits)? {
         if member(&disclosed.fields, name).is_none() {
-            let why = member(&told, name).unwrap_or(b"\"withheld\"");
+            let why = member(&told, name).unwrap_or(else_why.as_bytes());
             push_member(&mut out, name, why);
         }
     }

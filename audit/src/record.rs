@@ -16,6 +16,7 @@ use crate::json::Object;
 use crate::log::Note;
 use crate::privacy::Privacy;
 use crate::segment::FRAME_HEADER_BYTES;
+use crate::shred::Seal;
 use crate::tree::{Hash, leaf_hash_of_prefixed};
 
 /// Version of the fields.
@@ -36,11 +37,13 @@ pub(crate) struct Encoded {
 
 /// What makes two records differ even when all they say is equal: when, a salt that keeps leaf hashes from being
 /// guessed, and a secret that does the same for what the entry commits to. And which of that is not to be kept.
+#[derive(Clone)]
 pub(crate) struct Stamp {
     pub(crate) at: UnixNanos,
     pub(crate) salt: [u8; 16],
     pub(crate) secret: [u8; SECRET_BYTES],
     pub(crate) privacy: Privacy,
+    pub(crate) seal: Seal,
 }
 
 impl Stamp {
@@ -50,7 +53,7 @@ impl Stamp {
         random.fill(&mut bytes);
         let (mut salt, mut secret) = ([0u8; 16], [0u8; SECRET_BYTES]);
         salt.iter_mut().chain(&mut secret).zip(bytes).for_each(|(to, from)| *to = from);
-        Self { at, salt, secret, privacy: Privacy::default() }
+        Self { at, salt, secret, privacy: Privacy::default(), seal: Seal::Clear }
     }
 }
 
@@ -139,6 +142,7 @@ pub(crate) fn egress(stamp: &Stamp, request: &str, tenant: Option<&str>, facts: 
         o.text("request", request, NAME_BYTES);
         o.maybe_text("rule", facts.rule.as_deref(), SUBJECT_BYTES);
         o.hex("salt", &stamp.salt);
+        veil.sealed(o);
         if let Some(status) = facts.status {
             o.number("status", status.into());
         }
@@ -146,7 +150,7 @@ pub(crate) fn egress(stamp: &Stamp, request: &str, tenant: Option<&str>, facts: 
         o.maybe_text("tls", facts.tls.map(TlsVersion::as_str), NAME_BYTES);
         o.number("v", VERSION);
         o.number("wall_us", facts.wall_us);
-        veil.withheld(o, stamp.privacy.redact);
+        veil.withheld(o);
     })
 }
 
@@ -262,8 +266,8 @@ pub(crate) fn committed(
 ) -> Encoded {
     let mut veil = Veil::take();
     behind(&mut veil);
-    veil.close(&stamp.secret);
-    let encoded = finish(|o| fill(o, &veil), |frame| veil.disclose(frame, stamp.privacy.redact, &stamp.secret));
+    veil.close(stamp);
+    let encoded = finish(|o| fill(o, &veil), |frame| veil.disclose(frame));
     veil.give_back();
     encoded
 }

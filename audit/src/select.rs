@@ -14,6 +14,7 @@ use crate::error::{AuditError, VerifyError};
 use crate::log::Log;
 use crate::query::{line, segments};
 use crate::segment::{self, SegmentReader, Step};
+use crate::shred::SubjectKeys;
 
 /// Records looked at for one page.
 const LOOKED_AT: u64 = 50_000;
@@ -77,16 +78,16 @@ impl Wanted<'_> {
 impl Log {
     /// A page of a tenant's records that are durable. Blocks on files.
     pub fn select(&self, wanted: &Wanted<'_>) -> Result<Page, AuditError> {
-        select(self.dir(), self.records(), wanted)
+        select(self.dir(), self.records(), wanted, self.shared().keys.get().map(|keys| &**keys))
     }
 }
 
 /// A page of a tenant's records, from a log's files alone.
 pub fn select_in(dir: &Path, wanted: &Wanted<'_>) -> Result<Page, AuditError> {
-    select(dir, u64::MAX, wanted)
+    select(dir, u64::MAX, wanted, None)
 }
 
-fn select(dir: &Path, until: u64, wanted: &Wanted<'_>) -> Result<Page, AuditError> {
+fn select(dir: &Path, until: u64, wanted: &Wanted<'_>, keys: Option<&dyn SubjectKeys>) -> Result<Page, AuditError> {
     let numbers = segments(dir)?;
     let begin = match wanted.from {
         Some(from) => before(dir, &numbers, |first| first.index <= from)?,
@@ -119,7 +120,7 @@ fn select(dir: &Path, until: u64, wanted: &Wanted<'_>) -> Result<Page, AuditErro
             let fields: Fields<'_> = serde_json::from_slice(frame.payload.entry())
                 .map_err(|_| damaged(dir, *number, (frame.index, offset), "it is not a record"))?;
             if wanted.takes(&fields) {
-                let merged = frame.payload.merged();
+                let merged = frame.payload.merged_with(keys);
                 let mut out = Vec::with_capacity(merged.len() + 64);
                 line(&mut out, frame.index, UnixNanos(fields.at), &merged);
                 bytes += out.len();

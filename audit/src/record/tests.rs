@@ -4,10 +4,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cofferdam_model::{Digest, GivenFacts, Session, SetFacts, UseFacts};
 
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
 use super::*;
 use crate::disclose;
 use crate::payload::Payload;
 use crate::privacy::{Claim, Claims};
+use crate::shred::SubjectKey;
 use crate::tests::{facts, outcome_facts, stamp};
 use crate::tree::leaf_hash;
 
@@ -52,7 +57,15 @@ fn egress_facts(text: &str) -> EgressFacts {
 }
 
 fn all(facts: &CallFacts, how: &OutcomeFacts, text: &str) -> Vec<Encoded> {
-    let stamp = stamp();
+    [Seal::Clear, Seal::Lost, Seal::Under(key())].into_iter().flat_map(|seal| sealed(seal, facts, how, text)).collect()
+}
+
+fn key() -> Arc<SubjectKey> {
+    Arc::new(SubjectKey::new("k".repeat(100), Zeroizing::new([1; 32])))
+}
+
+fn sealed(seal: Seal, facts: &CallFacts, how: &OutcomeFacts, text: &str) -> Vec<Encoded> {
+    let stamp = Stamp { seal, ..stamp() };
     let tally = Tally { code: text, status: 400, network: "10.0.0.0/24", count: u64::MAX, from: UnixNanos(u64::MAX) };
     vec![
         call(&stamp, facts, begun(Level::Standard), how),

@@ -11,6 +11,7 @@ mod golden;
 mod lifecycle;
 mod retain;
 mod select;
+mod shred;
 mod tamper;
 mod withhold;
 
@@ -36,7 +37,7 @@ const ORIGIN: &str = "cofferdam.test/node";
 const START: UnixNanos = UnixNanos(1_795_171_080_000_000_000);
 
 pub(crate) fn stamp() -> Stamp {
-    Stamp { at: START, salt: [7; 16], secret: [9; 32], privacy: Default::default() }
+    Stamp { at: START, salt: [7; 16], secret: [9; 32], privacy: Default::default(), seal: Default::default() }
 }
 
 pub(crate) fn facts() -> CallFacts {
