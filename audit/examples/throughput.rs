@@ -80,6 +80,8 @@ async fn measure(log: &Log, clock: &dyn Clock, in_flight: usize, each: usize) ->
         method: "GET".into(),
         host: "api.example.com".into(),
         path: "/v1/orders/12345".into(),
+        connection: None,
+        headers: None,
     };
     let start = clock.monotonic();
     let tasks: Vec<_> = (0..in_flight)

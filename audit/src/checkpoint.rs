@@ -73,6 +73,13 @@ impl Checkpoints {
     }
 }
 
+/// Records the newest checkpoint covers, as it says of itself: for the process that signed it.
+pub(crate) fn newest_size(dir: &Path) -> Result<u64, VerifyError> {
+    let note = read_file(&dir.join(NEWEST))?.unwrap_or_default();
+    let size = note.split(|byte| *byte == b'\n').nth(1).and_then(|line| std::str::from_utf8(line).ok()?.parse().ok());
+    size.ok_or_else(|| bad(NEWEST, 0, "its size is malformed"))
+}
+
 /// Signs and writes checkpoints.
 pub(crate) struct Notary {
     storage: Arc<dyn Storage>,

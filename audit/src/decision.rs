@@ -5,6 +5,7 @@
 
 use cofferdam_model::{CallFacts, DecisionFacts, GivenFacts, UseFacts};
 
+use crate::disclose::{Field, Veil};
 use crate::json::Object;
 use crate::record::NAME_BYTES;
 
@@ -16,8 +17,15 @@ const FEW: usize = 16;
 const ROLE_BYTES: usize = 128;
 const SECRETS: usize = 64;
 
+/// What a decision was made on, which the entry only commits to.
+pub(crate) fn given(veil: &mut Veil, decision: Option<&DecisionFacts>) {
+    if let Some(facts) = decision.and_then(|decision| decision.given.as_ref()) {
+        veil.object(Field::Decision, |o| o.object("given", |o| all_given(o, facts)));
+    }
+}
+
 /// What is false is left out, as what is not there is.
-fn given(o: &mut Object<'_>, facts: &GivenFacts) {
+fn all_given(o: &mut Object<'_>, facts: &GivenFacts) {
     o.maybe_text("item", facts.item.as_deref(), NAME_BYTES);
     if !facts.item_roles.is_empty() {
         o.texts("item_roles", &facts.item_roles, FEW, ROLE_BYTES);
@@ -42,7 +50,6 @@ pub(crate) fn decision(o: &mut Object<'_>, facts: &CallFacts) {
 
 /// A decision.
 pub(crate) fn decided(o: &mut Object<'_>, decision: &DecisionFacts) {
-    decision.given.iter().for_each(|facts| o.object("given", |o| given(o, facts)));
     o.text("outcome", &decision.outcome, NAME_BYTES);
     o.texts("policies", &decision.policies, POLICIES, NAME_BYTES);
     o.hex("policy_set", &decision.policy_set.0);

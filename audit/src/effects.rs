@@ -6,10 +6,10 @@
 
 use std::fmt;
 
-use cofferdam_model::{EgressFacts, Level, RequestId};
+use cofferdam_model::{CallFacts, EgressFacts, Level, RequestId};
 
 use crate::error::AuditError;
-use crate::log::Log;
+use crate::log::{Log, subject_of};
 use crate::record;
 use crate::shares::Reserved;
 
@@ -19,12 +19,15 @@ pub struct Effects {
     log: Log,
     request: RequestId,
     tenant: Option<String>,
+    /// Whose key its records are sealed under.
+    subject: Option<(String, String)>,
     level: Level,
 }
 
 impl Effects {
-    pub(crate) fn new(log: Log, request: RequestId, tenant: Option<String>, level: Level) -> Self {
-        Self { log, request, tenant, level }
+    pub(crate) fn new(log: Log, facts: CallFacts, level: Level) -> Self {
+        let subject = subject_of(&facts).map(|(tenant, subject)| (tenant.to_owned(), subject.to_owned()));
+        Self { log, request: facts.request, tenant: facts.tenant, subject, level }
     }
 
     /// Waits for a place for the record of one effect, without which it does not begin. Where a tenant's calls do more
@@ -50,8 +53,12 @@ impl Effect {
     /// Records a request to the outside that is over. The record is queued; as the log keeps its order, whoever waits
     /// for the call's outcome waits for this too.
     pub fn egress(self, facts: &EgressFacts) -> Result<(), AuditError> {
-        let Self { effects: Effects { log, request, tenant, level }, reserved } = self;
-        let encode = |stamp: &record::Stamp| record::egress(stamp, request.as_str(), tenant.as_deref(), facts);
+        let Self { effects: Effects { log, request, tenant, subject, level }, reserved } = self;
+        let encode = |stamp: &record::Stamp| {
+            let subject = subject.as_ref().map(|(tenant, subject)| (tenant.as_str(), subject.as_str()));
+            let stamp = log.shared().sealing_for(stamp, subject);
+            record::egress(&stamp, request.as_str(), tenant.as_deref(), facts)
+        };
         match level {
             Level::Relaxed => log.shared().queue_relaxed(encode),
             Level::Strict | Level::Standard => log.shared().queue_reserved(reserved, encode),

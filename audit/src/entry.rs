@@ -5,13 +5,13 @@
 
 use std::fmt;
 
-use cofferdam_model::{CallFacts, Ending, Level, OutcomeFacts, Reply, RequestId, Subject};
+use cofferdam_model::{CallFacts, Ending, Level, OutcomeFacts, Reply, RequestId, Subject, UnixNanos};
 
 use crate::effects::Effects;
 use crate::error::AuditError;
 use crate::log::Log;
 use crate::queue::Durable;
-use crate::record;
+use crate::record::{self, Begun};
 
 /// Proof that the facts of this `T` are in the log, as durably as its level asks for.
 #[must_use]
@@ -47,6 +47,8 @@ impl<T> Recorded<T> {
 pub struct Entry<S: Subject> {
     log: Log,
     subject: S,
+    /// When it was opened, which is when what it is for had been decided.
+    decided: UnixNanos,
     intent: Intent,
     open: bool,
     /// What dropping it open means.
@@ -64,7 +66,8 @@ enum Intent {
 
 impl<S: Subject> Entry<S> {
     pub(crate) fn new(log: Log, subject: S) -> Self {
-        Self { log, subject, intent: Intent::None, open: true, dropped: Ending::Abandoned }
+        let decided = log.shared().clock.now();
+        Self { log, subject, decided, intent: Intent::None, open: true, dropped: Ending::Abandoned }
     }
 
     /// What it was opened for.
@@ -87,6 +90,7 @@ impl<S: Subject> Entry<S> {
     /// asks for what this gives.
     pub async fn intent(&mut self) -> Result<Recorded<&S>, AuditError> {
         if matches!(self.intent, Intent::None) {
+            self.have_key().await;
             if self.level() != Level::Relaxed {
                 self.log.shared().queue.place().await?;
             }
@@ -103,8 +107,8 @@ impl<S: Subject> Entry<S> {
     /// Leave to have effects, once the intent is recorded as [`Self::intent`] does it.
     pub async fn effects(&mut self) -> Result<Effects, AuditError> {
         // The proof is about the subject, which stays here; what is handed out is about the call.
-        let CallFacts { request, tenant, .. } = self.intent().await?.value().facts();
-        Ok(Effects::new(self.log.clone(), request, tenant, self.level()))
+        let facts = self.intent().await?.value().facts();
+        Ok(Effects::new(self.log.clone(), facts, self.level()))
     }
 
     /// Queues the intent, unless that was done, without waiting: the call has been running for long.
@@ -126,6 +130,7 @@ impl<S: Subject> Entry<S> {
     /// Records the head of an answer whose body follows, and waits until that is durable (`relaxed`: queues it).
     pub async fn begin<R: Reply>(mut self, reply: R) -> Result<(Recorded<R>, Closing), AuditError> {
         if matches!(self.intent, Intent::None) {
+            self.have_key().await;
             if self.level() != Level::Relaxed {
                 self.log.shared().queue.place().await?;
             }
@@ -134,9 +139,8 @@ impl<S: Subject> Entry<S> {
         let outcome = OutcomeFacts { streamed: true, ..reply.outcome() };
         let durable = self.push_outcome(&outcome).await?;
         // Made before the wait, so that a caller who does not wait to the end leaves an end all the same.
-        let CallFacts { request, tenant, .. } = self.subject.facts();
-        let closing =
-            Closing { log: self.log.clone(), request, tenant, level: self.level(), open: true, dropped: self.dropped };
+        let facts = self.subject.facts();
+        let closing = Closing { log: self.log.clone(), facts, level: self.level(), open: true, dropped: self.dropped };
         let index = match durable {
             Some(durable) => Some(self.log.shared().wait(durable).await?),
             None => None,
@@ -145,18 +149,29 @@ impl<S: Subject> Entry<S> {
     }
 
     fn push_intent(&mut self, counted: bool) -> Result<(), AuditError> {
-        let (facts, level, shared) = (self.subject.facts(), self.level(), self.log.shared());
-        self.intent = if level == Level::Relaxed {
-            shared.queue_relaxed(|stamp| record::intent(stamp, &facts, level))?;
+        let (facts, begun, shared) = (self.subject.facts(), self.begun(), self.log.shared());
+        self.intent = if begun.level == Level::Relaxed {
+            shared.queue_relaxed(|stamp| record::intent(&shared.sealing(stamp, &facts), &facts, begun))?;
             Intent::Relaxed
         } else {
-            Intent::Queued(shared.queue_awaited(record::intent(&shared.stamp(), &facts, level), counted)?)
+            let stamp = shared.sealing(&shared.stamp(), &facts);
+            Intent::Queued(shared.queue_awaited(record::intent(&stamp, &facts, begun), counted)?)
         };
         Ok(())
     }
 
+    /// Has the key at hand that its records are sealed under, if they are.
+    async fn have_key(&self) {
+        if self.log.seals() {
+            self.log.have_key(&self.subject.facts()).await;
+        }
+    }
+
     /// Queues the one outcome this entry has. What is given is still to be waited for.
     async fn push_outcome(&mut self, outcome: &OutcomeFacts) -> Result<Option<Durable>, AuditError> {
+        if matches!(self.intent, Intent::None) {
+            self.have_key().await;
+        }
         let shared = self.log.shared();
         if self.level() == Level::Relaxed {
             self.open = false;
@@ -178,11 +193,15 @@ impl<S: Subject> Entry<S> {
         }
     }
 
+    fn begun(&self) -> Begun {
+        Begun { level: self.level(), decided: self.decided }
+    }
+
     /// A `call` where nothing has been said yet, else the `outcome` of what has.
     fn encode(&self, stamp: &record::Stamp, outcome: &OutcomeFacts) -> record::Encoded {
         let facts = self.subject.facts();
         if matches!(self.intent, Intent::None) && !outcome.streamed {
-            record::call(stamp, &facts, self.level(), outcome)
+            record::call(&self.log.shared().sealing(stamp, &facts), &facts, self.begun(), outcome)
         } else {
             record::outcome(stamp, "outcome", facts.request.as_str(), facts.tenant.as_deref(), outcome)
         }
@@ -209,8 +228,7 @@ impl<S: Subject + fmt::Debug> fmt::Debug for Entry<S> {
 #[must_use = "dropping it records the stream as abandoned"]
 pub struct Closing {
     log: Log,
-    request: RequestId,
-    tenant: Option<String>,
+    facts: CallFacts,
     level: Level,
     open: bool,
     dropped: Ending,
@@ -219,7 +237,7 @@ pub struct Closing {
 impl Closing {
     /// Leave to have effects: the intent was recorded before the answer began.
     pub fn effects(&self) -> Effects {
-        Effects::new(self.log.clone(), self.request.clone(), self.tenant.clone(), self.level)
+        Effects::new(self.log.clone(), self.facts.clone(), self.level)
     }
 
     /// Queues the record of how the stream ended.
@@ -230,13 +248,14 @@ impl Closing {
     fn push(&mut self, end: &OutcomeFacts) {
         self.open = false;
         let shared = self.log.shared();
-        let encode =
-            |stamp: &record::Stamp| record::outcome(stamp, "end", self.request.as_str(), self.tenant.as_deref(), end);
+        let encode = |stamp: &record::Stamp| {
+            record::outcome(stamp, "end", self.facts.request.as_str(), self.facts.tenant.as_deref(), end)
+        };
         let queued = match self.level {
             Level::Relaxed => shared.queue_relaxed(encode),
             Level::Strict | Level::Standard => shared.queue_unawaited(encode),
         };
-        report(&self.request, queued);
+        report(&self.facts.request, queued);
     }
 }
 
@@ -251,7 +270,10 @@ impl Drop for Closing {
 
 impl fmt::Debug for Closing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Closing").field("request", &self.request).field("open", &self.open).finish_non_exhaustive()
+        f.debug_struct("Closing")
+            .field("request", &self.facts.request)
+            .field("open", &self.open)
+            .finish_non_exhaustive()
     }
 }
 

@@ -134,6 +134,14 @@ pub enum VerifyError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// What has to stay of records that were pruned is not there, or is not what a record in the log says.
+    #[error("`{file}`, which stands for the records that were pruned: {reason}")]
+    Pruned {
+        /// Its file, relative to the log's directory.
+        file: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// The verifier key is not one.
     #[error("`{key}` is not a verifier key: {reason}")]
     Key {

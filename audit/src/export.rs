@@ -9,6 +9,7 @@ use std::path::Path;
 use cofferdam_model::UnixNanos;
 
 use crate::error::{AuditError, VerifyError};
+use crate::payload::Payload;
 use crate::query::{line, read, segments};
 use crate::record::Peek;
 use crate::segment::{self, Header};
@@ -34,7 +35,17 @@ impl Filter {
 
 /// Writes every record the filter takes as one line of JSON, oldest first, and gives their number. Safe while the
 /// node runs: it ends where the log ended when it got there.
-pub fn export(dir: &Path, filter: &Filter, mut out: impl Write) -> Result<u64, AuditError> {
+pub fn export(dir: &Path, filter: &Filter, out: impl Write) -> Result<u64, AuditError> {
+    export_as(dir, filter, out, |buffer, index, at, record| line(buffer, index, at, &record.merged()))
+}
+
+/// The same, with each record written as `write` has it.
+pub(crate) fn export_as(
+    dir: &Path,
+    filter: &Filter,
+    mut out: impl Write,
+    write: impl Fn(&mut Vec<u8>, u64, UnixNanos, Payload<'_>),
+) -> Result<u64, AuditError> {
     let (mut written, mut buffer) = (0, Vec::new());
     let mut expected: Option<Header> = None;
     let mut unread = segments(dir)?.into_iter().peekable();
@@ -44,10 +55,11 @@ pub fn export(dir: &Path, filter: &Filter, mut out: impl Write) -> Result<u64, A
             source: Box::new(VerifyError::Segment { record, file: segment::shown_name(number), offset, reason }),
         };
         let end = read(dir, number, expected, |index, record| {
-            let peek: Peek<'_> = serde_json::from_slice(record).map_err(|_| damaged(index, 0, "it is not a record"))?;
+            let peek: Peek<'_> =
+                serde_json::from_slice(record.entry()).map_err(|_| damaged(index, 0, "it is not a record"))?;
             if filter.takes(&peek) {
                 buffer.clear();
-                line(&mut buffer, index, UnixNanos(peek.at), record);
+                write(&mut buffer, index, UnixNanos(peek.at), record);
                 out.write_all(&buffer).map_err(AuditError::file("write", "the export"))?;
                 written += 1;
             }

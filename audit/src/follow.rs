@@ -148,11 +148,11 @@ impl Follower {
             Step::Frame(frame) if frame.index < self.next => Ok(()),
             Step::Frame(frame) => {
                 let index = frame.index;
-                match Followed::read(index, frame.record) {
+                match Followed::read(index, frame.payload.entry()) {
                     Some(record) => show(record),
                     None => return Err(self.damaged(number, offset, "it is not a record")),
                 }
-                self.leaf = Some(leaf_hash(frame.record));
+                self.leaf = Some(leaf_hash(frame.payload.entry()));
                 self.next = index.saturating_add(1);
                 Ok(())
             }

@@ -3,6 +3,9 @@
 //! Owns the one form a record can have: keys in ascending order, no white space, whole numbers, text escaped so
 //! that it is printable and cut to a bounded length. Must never fail: whatever a client sent, there is a record.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 /// Bytes the longest mark left by a cut can take: `...(+18446744073709551615 bytes)`.
 const MARK_BYTES: usize = 32;
 
@@ -43,12 +46,6 @@ impl<'a> Object<'a> {
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
-    /// Something of ours whose text is short and needs no escape: an address.
-    pub(crate) fn shown(&mut self, key: &'static str, value: impl std::fmt::Display) {
-        self.key(key);
-        text(self.out, &value.to_string(), 128);
-    }
-
     pub(crate) fn hex(&mut self, key: &'static str, bytes: &[u8]) {
         self.key(key);
         self.out.push(b'"');
@@ -56,6 +53,23 @@ impl<'a> Object<'a> {
             self.out.extend_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 15)]);
         }
         self.out.push(b'"');
+    }
+
+    /// At most 48 bytes, in base64.
+    pub(crate) fn base64(&mut self, key: &'static str, bytes: &[u8]) {
+        self.key(key);
+        let mut digits = [0u8; 64];
+        // What is longer than a hash has no place here; nothing is written rather than half of it.
+        let used = STANDARD.encode_slice(bytes, &mut digits).unwrap_or(0);
+        self.out.push(b'"');
+        self.out.extend_from_slice(digits.get(..used).unwrap_or_default());
+        self.out.push(b'"');
+    }
+
+    /// Something that is canonical JSON already.
+    pub(crate) fn raw(&mut self, key: &'static str, json: &[u8]) {
+        self.key(key);
+        self.out.extend_from_slice(json);
     }
 
     /// A list of texts, at most `most` of them; a cut leaves a mark as last item.
@@ -78,9 +92,7 @@ impl<'a> Object<'a> {
 
     pub(crate) fn object(&mut self, key: &'static str, fill: impl FnOnce(&mut Object<'_>)) {
         self.key(key);
-        let mut inner = Object::begin(self.out);
-        fill(&mut inner);
-        inner.end();
+        object(self.out, fill);
     }
 
     fn key(&mut self, key: &'static str) {
@@ -93,6 +105,36 @@ impl<'a> Object<'a> {
         self.out.extend_from_slice(key.as_bytes());
         self.out.extend_from_slice(b"\":");
     }
+}
+
+/// Writes an object of texts whose keys come in ascending order and are not ours, but need no longer room than texts.
+pub(crate) fn pairs<'a>(out: &mut Vec<u8>, pairs: impl Iterator<Item = (&'a str, &'a str)>, max: usize) {
+    out.push(b'{');
+    for (place, (key, value)) in pairs.enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        text(out, key, max);
+        out.push(b':');
+        text(out, value, max);
+    }
+    out.push(b'}');
+}
+
+/// Writes bytes in base64, without quotes.
+pub(crate) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    let from = out.len();
+    out.resize(from + bytes.len().div_ceil(3) * 4, b'=');
+    // The room is exactly what is needed.
+    let written = STANDARD.encode_slice(bytes, out.get_mut(from..).unwrap_or_default()).unwrap_or(0);
+    out.truncate(from + written);
+}
+
+/// Writes an object that stands by itself.
+pub(crate) fn object(out: &mut Vec<u8>, fill: impl FnOnce(&mut Object<'_>)) {
+    let mut inner = Object::begin(out);
+    fill(&mut inner);
+    inner.end();
 }
 
 fn hex_digit(nibble: u8) -> u8 {
@@ -114,7 +156,7 @@ fn number(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Writes `value` so that it takes at most `max` bytes between its quotes, the mark of a cut included.
-fn text(out: &mut Vec<u8>, value: &str, max: usize) {
+pub(crate) fn text(out: &mut Vec<u8>, value: &str, max: usize) {
     out.push(b'"');
     if value.len() <= max && value.bytes().all(is_plain) {
         out.extend_from_slice(value.as_bytes());

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -15,13 +15,26 @@ use cofferdam_model::{CallFacts, Clock, Random, Reply, Subject};
 use crate::commit;
 use crate::entry::{Entry, Recorded};
 use crate::error::AuditError;
+use crate::privacy::Privacy;
 use crate::queue::{Durable, Pending, Queue};
 use crate::record::{self, Encoded, Stamp};
 use crate::recover::recover;
 use crate::rollup::Rollup;
 use crate::shares::Reserved;
+use crate::shred::{Seal, SubjectKeys};
 use crate::signer::Signer;
 use crate::storage::{Disk, Storage};
+
+/// The longest a call waits for the key of its subject.
+const KEY_WAIT: Duration = Duration::from_millis(250);
+
+/// Whose key the records of a call are sealed under: the principal's in the tenant it happened in, or that of nobody
+/// there. What happened in no tenant has none.
+pub(crate) fn subject_of(facts: &CallFacts) -> Option<(&str, &str)> {
+    let principal = facts.principal.as_ref();
+    let tenant = facts.tenant.as_deref().or_else(|| principal?.tenant.as_deref())?;
+    Some((tenant, principal.map_or("", |principal| &principal.id)))
+}
 
 /// Settings of a log.
 #[derive(Debug, Clone)]
@@ -38,6 +51,8 @@ pub struct LogConfig {
     pub rollup_window: Duration,
     /// Records that may wait for the disk; whoever has one more waits for a place.
     pub queue_records: usize,
+    /// What of a record is kept at all.
+    pub privacy: Privacy,
 }
 
 impl LogConfig {
@@ -50,6 +65,7 @@ impl LogConfig {
             checkpoint_every: Duration::from_secs(1),
             rollup_window: Duration::from_secs(10),
             queue_records: 8_192,
+            privacy: Privacy::default(),
         }
     }
 }
@@ -106,6 +122,10 @@ pub(crate) struct Shared {
     pub(crate) rollup: Mutex<Rollup>,
     /// Records that are durable.
     pub(crate) durable: AtomicU64,
+    /// Who keeps the keys that what records disclose is sealed under; unset where nothing is.
+    pub(crate) keys: OnceLock<Arc<dyn SubjectKeys>>,
+    /// Records whose fields were not kept because no key was at hand.
+    pub(crate) unkept: AtomicU64,
 }
 
 struct Handle {
@@ -135,7 +155,16 @@ impl Log {
         let queue = Queue::new(config.queue_records);
         let rollup = Mutex::new(Rollup::new(clock.now()));
         let durable = AtomicU64::new(opened.records);
-        let shared = Arc::new(Shared { config, queue, clock, random, rollup, durable });
+        let shared = Arc::new(Shared {
+            config,
+            queue,
+            clock,
+            random,
+            rollup,
+            durable,
+            keys: OnceLock::new(),
+            unkept: AtomicU64::new(0),
+        });
         let thread = commit::start(shared.clone(), appender, notary)
             .map_err(AuditError::file("start a thread for", &shared.config.dir))?;
         Ok((Self { handle: Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) }) }, opened))
@@ -150,7 +179,10 @@ impl Log {
     /// Records the refusal of somebody known, or of somebody's call that got as far as being understood.
     pub async fn refuse<R: Reply>(&self, facts: CallFacts, reply: R) -> Result<Recorded<R>, AuditError> {
         let outcome = reply.outcome();
-        let index = self.shared().durable(|stamp| record::refusal(stamp, &facts, &outcome)).await?;
+        self.have_key(&facts).await;
+        let shared = self.shared();
+        let encode = |stamp: &Stamp| record::refusal(&shared.sealing(stamp, &facts), &facts, &outcome);
+        let index = shared.durable(encode).await?;
         Ok(Recorded::new(reply, Some(index)))
     }
 
@@ -168,6 +200,31 @@ impl Log {
     /// Records something that is no call, and gives its index once it is durable.
     pub async fn note(&self, note: Note) -> Result<u64, AuditError> {
         self.shared().durable(|stamp| record::note(stamp, &note)).await
+    }
+
+    /// From now on seals what records disclose of somebody in a tenant under that subject's key. To be called once.
+    pub fn seal_under(&self, keys: Arc<dyn SubjectKeys>) {
+        // A second keeper would leave records that the first cannot open; the first stays.
+        let _ = self.shared().keys.set(keys);
+    }
+
+    /// Whether what records disclose is sealed.
+    pub(crate) fn seals(&self) -> bool {
+        self.shared().keys.get().is_some()
+    }
+
+    /// Has the key at hand that the records of this call will be sealed under, if they are. Waits a moment at most;
+    /// without a key a record has no more than the commitments.
+    pub async fn have_key(&self, facts: &CallFacts) {
+        let Some((keys, (tenant, subject))) = self.shared().keys.get().zip(subject_of(facts)) else { return };
+        if keys.ready(tenant, subject).is_none() {
+            let _ = tokio::time::timeout(KEY_WAIT, keys.fetch(tenant, subject)).await;
+        }
+    }
+
+    /// Records since the start that kept only commitments, because no key was at hand to seal the fields under.
+    pub fn unkept(&self) -> u64 {
+        self.shared().unkept.load(Ordering::Relaxed)
     }
 
     /// Its name, as its checkpoints give it.
@@ -213,7 +270,7 @@ impl fmt::Debug for Log {
 
 impl Shared {
     pub(crate) fn stamp(&self) -> Stamp {
-        Stamp::new(self.clock.now(), &*self.random)
+        Stamp { privacy: self.config.privacy, ..Stamp::new(self.clock.now(), &*self.random) }
     }
 
     /// Queues a record as soon as there is a place and waits until it is durable.
@@ -221,6 +278,23 @@ impl Shared {
         self.queue.place().await?;
         let durable = self.queue_awaited(encode(&self.stamp()), true)?;
         self.wait(durable).await
+    }
+
+    /// The stamp of a record of this call, with the key of its subject.
+    pub(crate) fn sealing(&self, stamp: &Stamp, facts: &CallFacts) -> Stamp {
+        self.sealing_for(stamp, subject_of(facts))
+    }
+
+    pub(crate) fn sealing_for(&self, stamp: &Stamp, subject: Option<(&str, &str)>) -> Stamp {
+        let Some((keys, (tenant, subject))) = self.keys.get().zip(subject) else { return stamp.clone() };
+        let seal = keys.ready(tenant, subject).map_or_else(
+            || {
+                self.unkept.fetch_add(1, Ordering::Relaxed);
+                Seal::Lost
+            },
+            Seal::Under,
+        );
+        Stamp { seal, ..stamp.clone() }
     }
 
     /// Queues a record somebody will wait for.

@@ -10,6 +10,7 @@ use std::path::Path;
 use cofferdam_model::UnixNanos;
 
 use crate::error::AuditError;
+use crate::payload::Payload;
 use crate::record::Peek;
 use crate::segment::{self, Header, SegmentReader, Step};
 
@@ -33,7 +34,7 @@ pub fn tail(dir: &Path, n: usize) -> Result<Vec<String>, AuditError> {
             if newest.len() == wanted {
                 newest.pop_front();
             }
-            newest.push_back((index, record.to_vec()));
+            newest.push_back((index, record.merged().into_owned()));
             Ok(())
         })?;
         for (index, record) in newest.into_iter().rev() {
@@ -60,7 +61,7 @@ pub(crate) fn read(
     dir: &Path,
     number: u64,
     expected: Option<Header>,
-    mut show: impl FnMut(u64, &[u8]) -> Result<(), AuditError>,
+    mut show: impl FnMut(u64, Payload<'_>) -> Result<(), AuditError>,
 ) -> Result<End, AuditError> {
     let path = segment::path(dir, number);
     let found = SegmentReader::claimed(dir, number).map_err(AuditError::file("read", &path))?;
@@ -75,7 +76,7 @@ pub(crate) fn read(
     };
     let bad = loop {
         match reader.step().map_err(AuditError::file("read", &path))? {
-            Step::Frame(frame) => show(frame.index, frame.record)?,
+            Step::Frame(frame) => show(frame.index, frame.payload)?,
             Step::End | Step::Zeros => break None,
             Step::Bad(reason) => break Some(reason),
         }
@@ -91,7 +92,7 @@ pub(crate) struct End {
     pub(crate) bad: Option<&'static str>,
 }
 
-/// Writes a record as a line: its index and time in front of its own fields, whose bytes stay as they were hashed.
+/// Writes a merged record as a line: its index and time in front of its own fields.
 pub(crate) fn line(out: &mut Vec<u8>, index: u64, at: UnixNanos, record: &[u8]) {
     out.extend_from_slice(format!("{{\"index\":{index},\"time\":\"{at}\",").as_bytes());
     out.extend_from_slice(record.strip_prefix(b"{").unwrap_or(record));

@@ -45,8 +45,8 @@ pub(crate) fn recover(
     let damaged = |source: VerifyError| AuditError::Damaged { dir: dir.to_owned(), source: Box::new(source) };
     let checkpoints = Checkpoints::read(dir, &signer.verifier()).map_err(damaged)?;
     let mut open = OpenCalls::default();
-    let found =
-        scan(dir, &config.origin, &checkpoints, |frame| open.see(frame.index, frame.record)).map_err(damaged)?;
+    let found = scan(dir, &config.origin, &checkpoints, |frame| open.see(frame.index, frame.payload.entry()))
+        .map_err(damaged)?;
     // The first checkpoint, of no records, is there before the first segment is.
     if checkpoints.newest.is_none() && found.segments > 0 {
         let (file, reason) = (NEWEST.to_owned(), "it is missing");

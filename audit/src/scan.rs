@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::error::VerifyError;
+use crate::retain::{Base, unusable};
 use crate::segment::{self, FRAME_HEADER_BYTES, Frame, FrameHeader, Header, SegmentReader, Step};
 use crate::tree::{Tree, leaf_hash_of_prefixed};
 
@@ -23,6 +24,8 @@ pub(crate) struct Scan {
     pub(crate) last: Option<(u64, u64)>,
     /// Bytes after that which are neither records nor zeros, counted to the last that is not zero.
     pub(crate) torn_bytes: u64,
+    /// Where it begins, if its oldest records were pruned.
+    pub(crate) base: Option<Base>,
 }
 
 /// Reads every record, in order, against the checkpoints; `visit` sees each that is good.
@@ -36,11 +39,16 @@ pub(crate) fn scan(
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         listed => listed.map_err(VerifyError::file(dir.join(segment::DIRECTORY)))?,
     };
-    let mut due = checkpoints.all.iter().peekable();
-    let mut found = Scan { tree: Tree::default(), segments: 0, last: None, torn_bytes: 0 };
-    check_root(&mut due, &found.tree, 0, 0)?;
-    let count = numbers.len() as u64;
-    for (expected, number) in (0..).zip(numbers) {
+    let (base, beginning) = Base::read(dir)?.map_or((None, Tree::default()), |(base, tree)| (Some(base), tree));
+    let (begin, pruned) = base.as_ref().map_or((0, 0), |base| (base.segment, base.size));
+    // Nothing is left to compute older ones from; that they were signed is all that can be said of them.
+    let mut due = checkpoints.all.iter().skip_while(|checkpoint| checkpoint.size < pruned).peekable();
+    let mut found = Scan { tree: beginning.clone(), segments: 0, last: None, torn_bytes: 0, base };
+    check_root(&mut due, &found.tree, begin, 0)?;
+    // Files of what was pruned may be left where the node died while it removed them.
+    let numbers: Vec<u64> = numbers.into_iter().filter(|number| *number >= begin).collect();
+    let count = begin + numbers.len() as u64;
+    for (expected, number) in (begin..).zip(numbers) {
         if number != expected {
             return Err(VerifyError::Missing { record: found.tree.size(), file: segment::shown_name(expected) });
         }
@@ -52,6 +60,10 @@ pub(crate) fn scan(
                 Step::Frame(frame) => {
                     found.tree.append(leaf_hash_of_prefixed(frame.prefixed));
                     let (index, end) = (frame.index, frame.end);
+                    if let Some(base) = found.base.as_ref().filter(|base| base.record == index) {
+                        let told = base.check(frame.payload.entry(), &beginning);
+                        told.map_err(|reason| fault(number, index, end, reason))?;
+                    }
                     visit(&frame).map_err(|reason| fault(number, index, end, reason))?;
                     check_root(&mut due, &found.tree, number, end)?;
                     continue;
@@ -77,6 +89,10 @@ pub(crate) fn scan(
         }
         found.segments += 1;
         found.last = Some((number, reader.offset()));
+    }
+    // The record that tells of the pruning is signed for before anything goes, and so are the roots it began with.
+    if found.base.as_ref().is_some_and(|base| checkpoints.newest.is_none_or(|signed| signed <= base.record)) {
+        return Err(unusable("no signed record tells of it"));
     }
     if let Some(checkpoint) = due.next() {
         let (number, offset) = found.last.unwrap_or_default();

@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::record::MAX_RECORD_BYTES;
+use crate::payload::{MAX_PAYLOAD_BYTES, Payload};
 use crate::storage::{Storage, StoredFile};
 use crate::tree::{Hash, sha256};
 
@@ -70,7 +70,7 @@ impl FrameHeader {
             index: u64::from_le_bytes(*index),
             place: u32::from_le_bytes(*place),
         };
-        (1..=MAX_RECORD_BYTES).contains(&(header.length as usize)).then_some(header)
+        (1..=MAX_PAYLOAD_BYTES).contains(&(header.length as usize)).then_some(header)
     }
 
     pub(crate) fn matches(&self, record: &[u8]) -> bool {
@@ -205,8 +205,8 @@ impl SegmentWriter {
 #[derive(Debug)]
 pub(crate) struct Frame<'a> {
     pub(crate) index: u64,
-    pub(crate) record: &'a [u8],
-    /// A zero byte, then the record: what a leaf's hash is over.
+    pub(crate) payload: Payload<'a>,
+    /// A zero byte, then the record's entry: what a leaf's hash is over.
     pub(crate) prefixed: &'a [u8],
     /// Where the frame ends.
     pub(crate) end: u64,
@@ -293,10 +293,14 @@ impl SegmentReader {
         if header.place != 0 && header.place != self.place {
             return Ok(Step::Bad("the record is out of place in its batch"));
         }
+        let Some(payload) = Payload::split(record) else {
+            return Ok(Step::Bad("the record has no entry of a possible length"));
+        };
         self.place = header.place.wrapping_add(1);
         self.next += 1;
         self.offset += (FRAME_HEADER_BYTES + record.len()) as u64;
-        Ok(Step::Frame(Frame { index: header.index, record, prefixed: &self.buffer, end: self.offset }))
+        let prefixed = self.buffer.get(..=payload.entry().len()).unwrap_or_default();
+        Ok(Step::Frame(Frame { index: header.index, payload, prefixed, end: self.offset }))
     }
 
     /// Everything from where the last good frame ends. The next step looks there again.

@@ -14,6 +14,7 @@ use crate::error::{AuditError, VerifyError};
 use crate::log::Log;
 use crate::query::{line, segments};
 use crate::segment::{self, SegmentReader, Step};
+use crate::shred::SubjectKeys;
 
 /// Records looked at for one page.
 const LOOKED_AT: u64 = 50_000;
@@ -77,16 +78,16 @@ impl Wanted<'_> {
 impl Log {
     /// A page of a tenant's records that are durable. Blocks on files.
     pub fn select(&self, wanted: &Wanted<'_>) -> Result<Page, AuditError> {
-        select(self.dir(), self.records(), wanted)
+        select(self.dir(), self.records(), wanted, self.shared().keys.get().map(|keys| &**keys))
     }
 }
 
 /// A page of a tenant's records, from a log's files alone.
 pub fn select_in(dir: &Path, wanted: &Wanted<'_>) -> Result<Page, AuditError> {
-    select(dir, u64::MAX, wanted)
+    select(dir, u64::MAX, wanted, None)
 }
 
-fn select(dir: &Path, until: u64, wanted: &Wanted<'_>) -> Result<Page, AuditError> {
+fn select(dir: &Path, until: u64, wanted: &Wanted<'_>, keys: Option<&dyn SubjectKeys>) -> Result<Page, AuditError> {
     let numbers = segments(dir)?;
     let begin = match wanted.from {
         Some(from) => before(dir, &numbers, |first| first.index <= from)?,
@@ -116,11 +117,12 @@ fn select(dir: &Path, until: u64, wanted: &Wanted<'_>) -> Result<Page, AuditErro
                 return Ok(page);
             }
             looked_at += 1;
-            let fields: Fields<'_> = serde_json::from_slice(frame.record)
+            let fields: Fields<'_> = serde_json::from_slice(frame.payload.entry())
                 .map_err(|_| damaged(dir, *number, (frame.index, offset), "it is not a record"))?;
             if wanted.takes(&fields) {
-                let mut out = Vec::with_capacity(frame.record.len() + 64);
-                line(&mut out, frame.index, UnixNanos(fields.at), frame.record);
+                let merged = frame.payload.merged_with(keys);
+                let mut out = Vec::with_capacity(merged.len() + 64);
+                line(&mut out, frame.index, UnixNanos(fields.at), &merged);
                 bytes += out.len();
                 page.lines.push(String::from_utf8_lossy(out.trim_ascii_end()).into_owned());
             }
@@ -130,9 +132,9 @@ fn select(dir: &Path, until: u64, wanted: &Wanted<'_>) -> Result<Page, AuditErro
 }
 
 /// What a segment begins with.
-struct First {
-    index: u64,
-    at: UnixNanos,
+pub(crate) struct First {
+    pub(crate) index: u64,
+    pub(crate) at: UnixNanos,
 }
 
 /// Place of the last segment whose first record is as asked; the first where none is.
@@ -148,11 +150,12 @@ fn before(dir: &Path, numbers: &[u64], asked: impl Fn(&First) -> bool) -> Result
     failed.map_or_else(|| Ok(found.saturating_sub(1)), Err)
 }
 
-fn first(dir: &Path, number: u64) -> Result<Option<First>, AuditError> {
+/// The first record of a segment; none where there is not even one.
+pub(crate) fn first(dir: &Path, number: u64) -> Result<Option<First>, AuditError> {
     let Some(mut reader) = opened(dir, number)? else { return Ok(None) };
     let step = reader.step().map_err(AuditError::file("read", segment::path(dir, number)))?;
     let Step::Frame(frame) = step else { return Ok(None) };
-    let fields: Option<Fields<'_>> = serde_json::from_slice(frame.record).ok();
+    let fields: Option<Fields<'_>> = serde_json::from_slice(frame.payload.entry()).ok();
     Ok(fields.map(|fields| First { index: frame.index, at: UnixNanos(fields.at) }))
 }
 

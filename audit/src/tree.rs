@@ -16,6 +16,15 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
+    /// The tree of this size whose perfect subtrees have these roots; none where their number cannot be.
+    pub(crate) fn of_peaks(size: u64, peaks: Vec<Hash>) -> Option<Self> {
+        (u64::from(size.count_ones()) == peaks.len() as u64).then_some(Self { size, peaks })
+    }
+
+    pub(crate) fn peaks(&self) -> &[Hash] {
+        &self.peaks
+    }
+
     pub(crate) fn size(&self) -> u64 {
         self.size
     }

@@ -31,10 +31,23 @@ pub struct Verified {
     pub torn_bytes: u64,
     /// The same, after the last whole note of the checkpoints kept for good.
     pub torn_checkpoint_bytes: u64,
+    /// What is not there any more, if anything was pruned.
+    pub pruned: Option<Pruned>,
 }
 
-/// Checks every byte of every record against checksums, order, tree and all signed checkpoints. Safe while the node
-/// runs.
+/// What was pruned of a log, and what says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pruned {
+    /// Index of the first record that is left: all before it are gone.
+    pub first: u64,
+    /// Index of the record that tells of it.
+    pub record: u64,
+    /// Checkpoints of which only the signature could be checked, for they are of what is gone.
+    pub checkpoints: u64,
+}
+
+/// Checks every byte of every record against checksums, order, tree and all signed checkpoints, and what stands beside
+/// an entry against what the entry commits to. Safe while the node runs.
 pub fn verify(dir: &Path, vkey: &str) -> Result<Verified, VerifyError> {
     let verifier = Verifier::parse(vkey)?;
     // Checkpoints first: they only ever speak of records that are there already.
@@ -42,9 +55,7 @@ pub fn verify(dir: &Path, vkey: &str) -> Result<Verified, VerifyError> {
     let Some(checkpoint_size) = checkpoints.newest else {
         return Err(VerifyError::Checkpoint { file: NEWEST.to_owned(), offset: 0, reason: "it is missing" });
     };
-    let found = scan(dir, verifier.name(), &checkpoints, |frame| {
-        serde_json::from_slice::<serde::de::IgnoredAny>(frame.record).map(|_| ()).map_err(|_| "it is not a record")
-    })?;
+    let found = scan(dir, verifier.name(), &checkpoints, |frame| frame.payload.check())?;
     Ok(Verified {
         origin: verifier.name().to_owned(),
         size: found.tree.size(),
@@ -54,5 +65,10 @@ pub fn verify(dir: &Path, vkey: &str) -> Result<Verified, VerifyError> {
         segments: found.segments,
         torn_bytes: found.torn_bytes,
         torn_checkpoint_bytes: checkpoints.torn_bytes,
+        pruned: found.base.map(|base| Pruned {
+            first: base.size,
+            record: base.record,
+            checkpoints: checkpoints.all.iter().filter(|checkpoint| checkpoint.size < base.size).count() as u64,
+        }),
     })
 }

@@ -116,6 +116,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let node = Node {
         limiter: Limiter::new(&config.limits, clock.clone()),
         limits: config.limits.clone(),
+        recorded: config.audit.recorded(),
         log: log.clone(),
         identities,
         authorizer,
@@ -129,10 +130,11 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         metrics: Arc::default(),
     };
     let detail = format!(
-        "isolation={} cgroups={} secrets={secrets} keys={}",
+        "isolation={} cgroups={} secrets={secrets} keys={} {}",
         sandbox.isolation().as_str(),
         sandbox.cgroups(),
-        if kept { "locked" } else { "unlocked" }
+        if kept { "locked" } else { "unlocked" },
+        config.audit.told()
     );
     node.hold_issuer_keys().map_err(|error| failed("reading the keys of the node's own issuer", &error))?;
     let start = Note::Start { version: env!("CARGO_PKG_VERSION").into(), detail: detail.clone() };
@@ -250,12 +252,12 @@ fn open_log(
 ) -> Result<Log, Failure> {
     let signer = Signer::load(&layout.audit_key()).map_err(|error| failed("reading the log's signing key", &error))?;
     let settings = LogConfig {
-        dir: layout.audit(),
-        origin: config.origin.clone(),
         segment_bytes: SEGMENT_BYTES,
         checkpoint_every: CHECKPOINT_EVERY,
         rollup_window: ROLLUP_WINDOW,
         queue_records: QUEUE_RECORDS,
+        privacy: config.audit.privacy(),
+        ..LogConfig::new(layout.audit(), config.origin.clone())
     };
     let opened = Log::open(settings, signer, clock.clone(), random.clone());
     let (log, found) = opened.map_err(|error| failed("opening the log", &error))?;

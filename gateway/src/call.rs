@@ -51,7 +51,7 @@ pub struct Rejected {
 /// Reads a head.
 pub fn receive(
     arrived: Arrived,
-    limits: &Limits,
+    (limits, recorded): (&Limits, &[HeaderName]),
     clock: &dyn Clock,
     random: &dyn Random,
 ) -> Result<Received, Box<Rejected>> {
@@ -64,6 +64,7 @@ pub fn receive(
     let (sent, came) = (AsSent::of(&parts), connection.came.clone());
     match read(parts, limits, &mut circumstances) {
         Ok((method, query, headers)) => {
+            circumstances.headers = told(&headers, recorded);
             Ok(Received { circumstances, method, query, headers, body: Payload::new(body), sent, came })
         }
         Err(refusal) => Err(Box::new(Rejected { circumstances, refusal })),
@@ -80,6 +81,8 @@ fn blank(connection: &Connection, clock: &dyn Clock, random: &dyn Random) -> Cir
         method: unknown.clone(),
         host: unknown.clone(),
         path: unknown,
+        connection: Some(connection.facts.clone()),
+        headers: None,
     }
 }
 
@@ -112,6 +115,17 @@ fn read(
     strip_reserved(&mut headers);
     headers.remove(header::HOST);
     Ok((method, query, headers))
+}
+
+/// Those of the fields that the node is set to record, in the order of their names.
+fn told(headers: &HeaderMap, recorded: &[HeaderName]) -> Option<Arc<[(Arc<str>, String)]>> {
+    let values = |name: &HeaderName| {
+        let values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+        values.collect::<Vec<_>>().join(", ")
+    };
+    let present = recorded.iter().filter(|name| headers.contains_key(*name));
+    let told: Vec<_> = present.map(|name| (Arc::from(name.as_str()), values(name))).collect();
+    (!told.is_empty()).then(|| told.into())
 }
 
 fn check_sizes(uri: &Uri, headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {

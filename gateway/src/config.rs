@@ -3,6 +3,8 @@
 //! Owns its shape, its defaults, and errors that say where and what to do. Must never hold a secret (those live in
 //! files of their own), and never accept a setting it does not know.
 
+mod audit;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ use serde::Deserialize;
 use crate::egress::{EgressConfig, EgressSetupError};
 use crate::error::GatewayError;
 use crate::root::{Provider, RootKeyConfig};
+
+pub use self::audit::AuditConfig;
 
 /// Bytes of a configuration file.
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -52,6 +56,9 @@ pub struct ServerConfig {
     /// How usage is counted.
     #[serde(default)]
     pub usage: UsageConfig,
+    /// What of a call is recorded, and how long records are kept.
+    #[serde(default)]
+    pub audit: AuditConfig,
     /// What functions may ask of the outside, and how that is done.
     #[serde(default)]
     pub egress: EgressConfig,
@@ -206,6 +213,9 @@ impl ServerConfig {
         }
         if let Some((setting, remedy)) = self.sigv4.problem() {
             return wrong(&["sigv4", setting], &format!("`sigv4.{setting}` is not usable"), remedy);
+        }
+        if let Some((key, message, remedy)) = self.audit.flaw() {
+            return wrong(&["audit", key], &message, remedy);
         }
         if let Err(error) = self.egress.check() {
             return Err(in_egress(text, path, &error));

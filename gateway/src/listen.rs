@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cofferdam_model::{Limits, TlsVersion};
+use cofferdam_model::{ConnectionFacts, Limits, TlsVersion};
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -45,6 +45,8 @@ pub struct Connection {
     pub version: Version,
     /// The door of a tenant it came by, and what was shown there.
     pub came: Option<CameBy>,
+    /// The same and more, as the log tells it.
+    pub facts: Arc<ConnectionFacts>,
 }
 
 /// A request as it came off a connection.
@@ -182,11 +184,11 @@ async fn connection<H: Handler>(server: Arc<Server<H>>, stream: TcpStream, peer:
 }
 
 async fn serve_secured<H: Handler>(server: &Server<H>, secured: Secured<TcpStream>) {
-    let Secured { stream, version, h2, came, peer, slot: _slot } = secured;
+    let Secured { stream, version, h2, came, facts, peer, slot: _slot } = secured;
     let limits = &server.limits;
     let pulse = Pulse::new(limits.requests_per_connection);
     let http = if h2 { Version::HTTP_2 } else { Version::HTTP_11 };
-    let info = Arc::new(Connection { peer, tls: version, version: http, came });
+    let info = Arc::new(Connection { peer, tls: version, version: http, came, facts });
     let service = service_fn(|request: Request<Incoming>| {
         let (refused, open) = pulse.begin();
         let arrived = Arrived { request, connection: info.clone(), refused };

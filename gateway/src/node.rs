@@ -25,6 +25,8 @@ const SIGNED: usize = 64;
 pub struct Node {
     /// The node's limits.
     pub limits: Limits,
+    /// Fields of requests that are recorded, in the order of their names.
+    pub recorded: Vec<http::HeaderName>,
     /// The log.
     pub log: Log,
     /// Who is believed.

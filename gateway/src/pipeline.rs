@@ -84,7 +84,7 @@ fn carries_secret(arrived: &Arrived) -> bool {
 /// The straight way. Whatever goes wrong before an entry is open comes out as `Stopped` and is recorded as that.
 async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<Reply>, Unrecorded>, Box<Stopped>> {
     // Read the head: one reading, or none.
-    let mut call = call::receive(arrived, &node.limits, &*node.clock, &*node.random)
+    let mut call = call::receive(arrived, (&node.limits, &node.recorded), &*node.clock, &*node.random)
         .map_err(|rejected| Stopped::at(&rejected.circumstances, rejected.refusal))?;
     let at = call.circumstances.clone();
 

@@ -231,7 +231,8 @@ fn facts(status: StatusCode, origin: Origin, ending: Ending, ran: Ran) -> Outcom
     }
 }
 
-fn digest_of(bytes: &[u8]) -> Digest {
+/// SHA-256 of bytes the log names by it.
+pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
     let mut out = [0; 32];
     for (to, from) in out.iter_mut().zip(digest::digest(&digest::SHA256, bytes).as_ref()) {
         *to = *from;

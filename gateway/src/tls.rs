@@ -6,15 +6,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use cofferdam_authz::PeerCertificate;
-use cofferdam_model::{Limits, TlsVersion};
+use cofferdam_model::{ConnectionFacts, Limits, TlsVersion};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
-use rustls::{ProtocolVersion, ServerConfig};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
@@ -23,6 +24,7 @@ use tokio_rustls::server::TlsStream;
 use crate::doors::{CameBy, Door};
 use crate::error::GatewayError;
 use crate::peers::PeerSlot;
+use crate::respond::digest_of;
 
 /// Sessions remembered for resumption.
 const SESSIONS: usize = 4096;
@@ -60,6 +62,8 @@ pub struct Tls {
     served: Arc<Served>,
     handshakes: Arc<Semaphore>,
     deadline: Duration,
+    /// Handshakes that were completed.
+    secured: Arc<AtomicU64>,
 }
 
 /// A connection after its handshake.
@@ -73,6 +77,8 @@ pub struct Secured<S> {
     pub(crate) h2: bool,
     /// The door of a tenant, where the client named one's host.
     pub(crate) came: Option<CameBy>,
+    /// What the log is told of it.
+    pub(crate) facts: Arc<ConnectionFacts>,
     /// The peer.
     pub(crate) peer: SocketAddr,
     pub(crate) slot: PeerSlot,
@@ -93,6 +99,7 @@ impl Tls {
             served,
             handshakes: Arc::new(Semaphore::new(limits.handshakes.clamp(1, Semaphore::MAX_PERMITS))),
             deadline: Duration::from_millis(limits.handshake_ms),
+            secured: Arc::default(),
         })
     }
 
@@ -148,11 +155,27 @@ impl Tls {
         };
         let h2 = session.alpn_protocol() == Some(H2);
         let shown = session.peer_certificates().map(<[_]>::to_vec);
+        let facts = Arc::new(self.facts(session, peer));
         let came = door.map(|door| {
             let certificate = shown.map(|chain| Arc::new(PeerCertificate::new(door.tenant.clone(), chain)));
             CameBy { tenant: door.tenant.clone(), certificate }
         });
-        Ok(Secured { stream, version, h2, came, peer, slot })
+        Ok(Secured { stream, version, h2, came, facts, peer, slot })
+    }
+
+    /// What the log is told of a connection.
+    fn facts(&self, session: &ServerConnection, peer: SocketAddr) -> ConnectionFacts {
+        let named = |debug: String| Arc::from(debug);
+        let certificate = session.peer_certificates().and_then(|chain| chain.first());
+        ConnectionFacts {
+            number: self.secured.fetch_add(1, Ordering::Relaxed).saturating_add(1),
+            port: peer.port(),
+            protocol: if session.alpn_protocol() == Some(H2) { "h2".into() } else { "http/1.1".into() },
+            cipher: session.negotiated_cipher_suite().map_or("-".into(), |suite| named(format!("{:?}", suite.suite()))),
+            group: session.negotiated_key_exchange_group().map(|group| named(format!("{:?}", group.name()))),
+            resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
+            certificate: certificate.map(|shown| digest_of(shown)),
+        }
     }
 }
 

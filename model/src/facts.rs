@@ -12,9 +12,12 @@ use serde::{Deserialize, Serialize};
 use crate::clock::UnixNanos;
 use crate::digest::Digest;
 use crate::id::{CellId, RequestId};
+use crate::limits::FunctionLimits;
 
+mod connection;
 mod decision;
 
+pub use self::connection::{Circumstances, ConnectionFacts};
 pub use self::decision::{DecisionFacts, GivenFacts, SetFacts, UseFacts};
 
 macro_rules! names {
@@ -224,25 +227,6 @@ impl Isolation {
     }
 }
 
-/// What surrounds a call, taken from the connection and the request before anyone is identified.
-#[derive(Debug, Clone)]
-pub struct Circumstances {
-    /// The call's id.
-    pub request: RequestId,
-    /// When its head was complete.
-    pub at: UnixNanos,
-    /// Address of the peer.
-    pub source: IpAddr,
-    /// TLS version of the connection.
-    pub tls: TlsVersion,
-    /// Method, upper case.
-    pub method: Arc<str>,
-    /// Host, lower case, without port.
-    pub host: Arc<str>,
-    /// Path as routed and decided on: canonical, without query.
-    pub path: Arc<str>,
-}
-
 /// What a token says of the session it belongs to, beyond who and for how long. Empty where nothing is known: for
 /// keys, and for nobody.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -351,6 +335,15 @@ pub struct CallFacts {
     /// What was decided; absent where nothing was yet.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub decision: Option<DecisionFacts>,
+    /// What else is known of the connection it came by.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub connection: Option<Arc<ConnectionFacts>>,
+    /// Those of its fields that the node is set to record.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub headers: Option<Arc<[(Arc<str>, String)]>>,
+    /// What it may use, under every ceiling.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limits: Option<Arc<FunctionLimits>>,
     /// What was decided of each secret the call's function is given; ends with the first that it is not.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub uses: Vec<UseFacts>,
@@ -376,6 +369,9 @@ impl CallFacts {
             detail: None,
             principal: None,
             decision: None,
+            connection: circumstances.connection.clone(),
+            headers: circumstances.headers.clone(),
+            limits: None,
             uses: Vec::new(),
         }
     }

@@ -406,6 +406,8 @@ pub(crate) async fn entry(log: &Log, operation: Invoke) -> Entry<Permit<Invoke>>
         method: "POST".into(),
         host: "a.example".into(),
         path: "/".into(),
+        connection: None,
+        headers: None,
     };
     let permit = authorizer.decide(&policies, principal, operation, circumstances).ok().unwrap();
     log.enter(permit).unwrap()

@@ -144,6 +144,8 @@ async fn decisions(authorizer: &Authorizer, policies: &TenantPolicies, tenant: &
         method: "GET".into(),
         host: "api.example".into(),
         path: "/orders/1".into(),
+        connection: None,
+        headers: None,
     };
     let mut times = Times::default();
     for _ in 0..DECISIONS {

@@ -232,8 +232,8 @@ fn what_one_tenant_does_to_the_outside_waits_for_the_log_and_never_fills_it() {
     assert_eq!(begun, 2, "an eighth of half of the queue's places");
     // Neither calls nor what others do wait for that.
     drop(log.enter(Call::new(2, Level::Standard)).unwrap());
-    let request = facts_of(2).request;
-    let other = crate::effects::Effects::new(log.clone(), request, Some("another".into()), Level::Standard);
+    let others = CallFacts { tenant: Some("another".into()), ..facts_of(2) };
+    let other = crate::effects::Effects::new(log.clone(), others, Level::Standard);
     assert!(poll_once(pin!(other.place())).is_ready());
     disk.release();
     for _ in 0..10 {

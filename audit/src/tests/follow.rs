@@ -20,7 +20,7 @@ fn followed_log_gives_each_record_once_across_segments_and_pauses() {
     calls(&log, 3);
     assert_eq!(seen(&mut follower, 2), [0, 1]);
     assert_eq!(seen(&mut follower, 100), [2]);
-    // Enough for several segments of 4 KiB, the last of them only begun.
+    // Enough for several segments of 8 KiB, the last of them only begun.
     calls(&log, 40);
     assert!(crate::segment::numbers(&place.dir()).unwrap().len() > 3);
     assert_eq!(seen(&mut follower, 1000), (3..43).collect::<Vec<_>>());

@@ -7,9 +7,13 @@ mod crash;
 mod disk;
 mod faults;
 mod follow;
+mod golden;
 mod lifecycle;
+mod retain;
 mod select;
+mod shred;
 mod tamper;
+mod withhold;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,8 +24,8 @@ use std::time::Duration;
 use cofferdam_model::clock::ManualClock;
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
-    CallFacts, CellId, CredentialKind, DecisionFacts, Digest, Ending, GivenFacts, Isolation, Level, Origin,
-    OutcomeFacts, PolicyTier, PrincipalFacts, PrincipalKind, Reply, RequestId, SetFacts, Subject, TlsVersion,
+    CallFacts, CellId, ConnectionFacts, CredentialKind, DecisionFacts, Digest, Ending, GivenFacts, Isolation, Level,
+    Origin, OutcomeFacts, PolicyTier, PrincipalFacts, PrincipalKind, Reply, RequestId, SetFacts, Subject, TlsVersion,
     UnixNanos, Usage, UseFacts,
 };
 
@@ -33,7 +37,7 @@ const ORIGIN: &str = "cofferdam.test/node";
 const START: UnixNanos = UnixNanos(1_795_171_080_000_000_000);
 
 pub(crate) fn stamp() -> Stamp {
-    Stamp { at: START, salt: [7; 16] }
+    Stamp { at: START, salt: [7; 16], secret: [9; 32], privacy: Default::default(), seal: Default::default() }
 }
 
 pub(crate) fn facts() -> CallFacts {
@@ -101,6 +105,17 @@ fn facts_of(call: u64) -> CallFacts {
                 suspended: false,
             })),
         }),
+        connection: Some(Arc::new(ConnectionFacts {
+            number: 12,
+            port: 50_123,
+            protocol: "h2".into(),
+            cipher: "TLS13_AES_256_GCM_SHA384".into(),
+            group: Some("X25519MLKEM768".into()),
+            resumed: true,
+            certificate: Some(Digest([6; 32])),
+        })),
+        headers: Some([("user-agent".into(), "curl/8".to_owned())].into()),
+        limits: Some(Arc::default()),
         uses: vec![UseFacts {
             secret: "KEY".into(),
             outcome: "allow".into(),
@@ -176,7 +191,7 @@ impl Place {
     }
 
     fn config(&self) -> LogConfig {
-        LogConfig { segment_bytes: 4_096, queue_records: 64, ..LogConfig::new(self.dir(), ORIGIN) }
+        LogConfig { segment_bytes: 8_192, queue_records: 64, ..LogConfig::new(self.dir(), ORIGIN) }
     }
 
     fn open(&self) -> Result<(Log, Opened), AuditError> {

@@ -161,12 +161,23 @@ fn a_record_rewritten_with_its_sum_contradicts_the_checkpoint() {
     let place = closed();
     let path = &segments(&place)[0];
     let mut bytes = fs::read(path).unwrap();
-    let name = bytes.windows(5).position(|window| window == b"alice").unwrap();
-    bytes[name..name + 5].copy_from_slice(b"mally");
-    // One record fills each of these segments, so the frame is all that follows the header.
-    complete_frame(&mut bytes[HEADER_BYTES..], 0, 0);
-    write(path, &bytes);
-    assert!(matches!(place.verify(), Err(VerifyError::Root { checkpoint: 3, .. })));
+    let kept = bytes.clone();
+    let mut rewrite = |from: &[u8], to: &[u8]| {
+        bytes.copy_from_slice(&kept);
+        let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to);
+        // One record fills each of these segments, so the frame is all that follows the header.
+        complete_frame(&mut bytes[HEADER_BYTES..], 0, 0);
+        write(path, &bytes);
+        place.verify()
+    };
+    assert!(matches!(rewrite(b"Invoke", b"Revoke"), Err(VerifyError::Root { checkpoint: 3, .. })));
+    // What stands beside an entry is no part of the tree, but the entry commits to it.
+    let found = rewrite(b"alice", b"mally").unwrap_err().to_string();
+    assert!(found.contains("a field is not the one that it commits to"), "{found}");
+    let found = rewrite(b"\n{\"fields\":{", b"\n{\"shields\":").unwrap_err().to_string();
+    assert!(found.contains("what stands beside the record cannot be read"), "{found}");
+    rewrite(b"Invoke", b"Revoke").unwrap_err();
     assert!(matches!(place.open(), Err(AuditError::Damaged { .. })));
 }
 

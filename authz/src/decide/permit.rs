@@ -236,6 +236,7 @@ fn facts<A: Operation>(
         detail: operation.detail(),
         principal: Some(principal.facts()),
         decision: Some(decision),
+        limits: operation.invoke().map(|invoke| invoke.limits.clone()),
         ..CallFacts::of(circumstances)
     }
 }

@@ -145,6 +145,8 @@ pub(super) fn circumstances(supposition: &Supposition, now: UnixNanos) -> Result
         method: context.method.clone(),
         host: context.host.clone(),
         path: context.path.clone(),
+        connection: None,
+        headers: None,
     })
 }
 

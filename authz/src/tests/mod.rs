@@ -301,6 +301,8 @@ pub(crate) fn circumstances() -> Circumstances {
         method: "GET".into(),
         host: "api.example".into(),
         path: "/orders/1".into(),
+        connection: None,
+        headers: None,
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Owns how a verdict is told. Must never need the node, nor write to the log.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use cofferdam_audit::disclose::Field;
 use cofferdam_audit::query::{self, Filter};
 use cofferdam_audit::verify::{Verified, verify};
-use cofferdam_audit::{Signer, VerifyError};
+use cofferdam_audit::{AuditError, Signer, VerifyError, withhold};
 use cofferdam_model::{TenantId, UnixNanos};
 use serde_json::{Value, json};
 
@@ -49,6 +50,9 @@ enum Audit {
         /// Only those before this moment
         #[arg(long, value_name = "TIME", value_parser = moment)]
         until: Option<UnixNanos>,
+        /// Write lines that can be proved from, without these fields: `source,principal`, or `none` to leave out nothing
+        #[arg(long, value_name = "FIELDS", value_delimiter = ',', value_parser = field)]
+        withhold: Vec<Option<Field>>,
         /// File to write [default: standard output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -74,15 +78,15 @@ pub(crate) fn run(args: &AuditArgs, context: &Context) -> Result<(), Failure> {
             let found = verify(&dir, key.trim()).map_err(|error| refused(&error))?;
             context.output.result(&verdict(&found), || told(&found))
         }
-        Audit::Export { tenant, from, until, out } => {
+        Audit::Export { tenant, from, until, withhold, out } => {
             let filter = Filter { tenant: tenant.as_ref().map(ToString::to_string), from: *from, until: *until };
             let written = match out {
                 Some(path) => {
                     let failed = |error: std::io::Error| Failure::file("write", path, &error);
                     let file = std::fs::File::create_new(path).map_err(failed)?;
-                    query::export(&dir, &filter, std::io::BufWriter::new(file))?
+                    export(&dir, &filter, withhold, std::io::BufWriter::new(file))?
                 }
-                None => query::export(&dir, &filter, std::io::BufWriter::new(std::io::stdout().lock()))?,
+                None => export(&dir, &filter, withhold, std::io::BufWriter::new(std::io::stdout().lock()))?,
             };
             context.output.note(&format!("{written} records"));
             Ok(())
@@ -92,6 +96,13 @@ pub(crate) fn run(args: &AuditArgs, context: &Context) -> Result<(), Failure> {
             context.output.result(&json!({ "key": key }), || vec![key.clone()])
         }
     }
+}
+
+fn export(dir: &Path, filter: &Filter, fields: &[Option<Field>], out: impl std::io::Write) -> Result<u64, AuditError> {
+    if fields.is_empty() {
+        return query::export(dir, filter, out);
+    }
+    withhold::export(dir, filter, fields.iter().flatten().copied().collect(), out)
 }
 
 fn own_key(context: &Context) -> Result<String, Failure> {
@@ -107,6 +118,7 @@ fn refused(error: &VerifyError) -> Failure {
         | VerifyError::Missing { .. }
         | VerifyError::Short { .. }
         | VerifyError::Root { .. }
+        | VerifyError::Pruned { .. }
         | VerifyError::Checkpoint { .. } => Failure::new(Kind::Finding, format!("the log does not verify: {message}"))
             .hint(
                 "keep this copy as it is; whatever was signed for before that place can still be proved from a backup",
@@ -124,6 +136,7 @@ fn verdict(found: &Verified) -> Value {
         "checkpoints": found.checkpoints,
         "segments": found.segments,
         "torn_bytes": found.torn_bytes,
+        "pruned": found.pruned.as_ref().map(|gone| json!({ "first": gone.first, "record": gone.record })),
     })
 }
 
@@ -134,10 +147,23 @@ fn told(found: &Verified) -> Vec<String> {
         format!("root {}", found.root),
         format!("checked {} signed checkpoints in {} segments", found.checkpoints, found.segments),
     ];
+    if let Some(gone) = &found.pruned {
+        lines.push(format!("records before {} were pruned, as record {} says", gone.first, gone.record));
+        lines.push(format!("{} checkpoints are of those, and only their signatures were checked", gone.checkpoints));
+    }
     if found.torn_bytes > 0 {
         lines.push(format!("{} bytes at the end are a write that was cut short, or is going on", found.torn_bytes));
     }
     lines
+}
+
+fn field(text: &str) -> Result<Option<Field>, String> {
+    let names = || Field::ALL.iter().map(|field| field.as_str()).collect::<Vec<_>>().join(", ");
+    match (text, Field::parse(text)) {
+        ("none", _) => Ok(None),
+        (_, Some(field)) => Ok(Some(field)),
+        (_, None) => Err(format!("the fields that can be withheld are {}", names())),
+    }
 }
 
 fn tenant_id(text: &str) -> Result<TenantId, String> {

@@ -12,6 +12,8 @@ fn circumstances() -> Circumstances {
         method: "-".into(),
         host: "-".into(),
         path: "-".into(),
+        connection: None,
+        headers: None,
     }
 }
 

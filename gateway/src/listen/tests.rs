@@ -33,7 +33,7 @@ fn plain(status: StatusCode, text: String) -> Response<OutBody> {
 impl Handler for Echo {
     async fn handle(self: Arc<Self>, arrived: Arrived) -> Result<Response<OutBody>, Reset> {
         self.seen.fetch_add(1, Ordering::SeqCst);
-        match call::receive(arrived, &self.limits, &SystemClock::default(), &OsRandom) {
+        match call::receive(arrived, (&self.limits, &[]), &SystemClock::default(), &OsRandom) {
             Err(rejected) => {
                 let refusal: &Refusal = &rejected.refusal;
                 Ok(plain(refusal.status(), refusal.code().to_owned()))

@@ -373,6 +373,8 @@ fn call(dice: &mut Dice, authorizer: &Authorizer, tenant: &TenantId) -> (Call, P
         tls: if dice.roll(3) == 0 { TlsVersion::Tls12 } else { TlsVersion::Tls13 },
         method: dice.one(&["GET", "POST", "PUT"]).into(),
         path: dice.one(&["/orders/1", "/", "/pay", "/a\"b\\c"]).into(),
+        connection: None,
+        headers: None,
         at,
         ..circumstances()
     };

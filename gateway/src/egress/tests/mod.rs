@@ -131,6 +131,8 @@ impl Subject for Call {
             method: "POST".into(),
             host: "a.example".into(),
             path: "/".into(),
+            connection: None,
+            headers: None,
         };
         CallFacts::of(&circumstances)
     }
