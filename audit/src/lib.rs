@@ -28,6 +28,7 @@ mod signer;
 mod storage;
 pub mod tree;
 pub mod verify;
+mod way;
 
 #[cfg(test)]
 mod tests;

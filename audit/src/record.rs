@@ -5,7 +5,7 @@
 
 use cofferdam_model::{
     CallFacts, EgressFacts, Ending, Level, Origin, OutcomeFacts, PrincipalFacts, Random, Session, TlsVersion,
-    UnixNanos, Usage,
+    UnixNanos, Usage, Way,
 };
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -15,6 +15,7 @@ use crate::json::Object;
 use crate::log::Note;
 use crate::segment::FRAME_HEADER_BYTES;
 use crate::tree::{Hash, leaf_hash_of_prefixed};
+use crate::way;
 
 /// Bytes a record can have at most; entry bundles of C2SP tiles hold no longer ones.
 pub(crate) const MAX_RECORD_BYTES: usize = 65_535;
@@ -52,6 +53,7 @@ impl Stamp {
 
 /// Refusals of strangers counted over a window.
 pub(crate) struct Tally<'a> {
+    pub(crate) check: Option<&'a str>,
     pub(crate) code: &'a str,
     pub(crate) status: u16,
     pub(crate) network: &'a str,
@@ -145,6 +147,7 @@ pub(crate) fn unclosed(ending: Ending) -> OutcomeFacts {
         streamed: false,
         cell: None,
         isolation: None,
+        way: Way::default(),
     }
 }
 
@@ -152,6 +155,7 @@ pub(crate) fn unclosed(ending: Ending) -> OutcomeFacts {
 pub(crate) fn refusals(stamp: &Stamp, tally: &Tally<'_>) -> Encoded {
     encode(|o| {
         o.number("at", stamp.at.0);
+        o.maybe_text("check", tally.check, NAME_BYTES);
         o.text("code", tally.code, NAME_BYTES);
         o.number("count", tally.count);
         o.number("from", tally.from.0);
@@ -241,6 +245,7 @@ impl<'a> CallRecord<'a> {
                     o.text("id", cell.as_str(), NAME_BYTES);
                 });
             }
+            o.maybe_text("check", outcome.way.check.as_deref(), NAME_BYTES);
             o.maybe_text("code", outcome.code.as_deref(), NAME_BYTES);
         }
         if let Some(facts) = facts {
@@ -253,6 +258,9 @@ impl<'a> CallRecord<'a> {
         o.maybe_text("isolation", outcome.and_then(|f| f.isolation).map(|i| i.as_str()), NAME_BYTES);
         o.text("kind", self.kind, NAME_BYTES);
         o.maybe_text("level", self.level.map(Level::as_str), NAME_BYTES);
+        if let Some(outcome) = outcome {
+            way::limits(o, &outcome.way);
+        }
         o.maybe_text("method", facts.map(|f| &*f.method), NAME_BYTES);
         o.maybe_text("origin", outcome.map(|f| f.origin.as_str()), NAME_BYTES);
         if let Some(facts) = facts {
@@ -271,6 +279,7 @@ impl<'a> CallRecord<'a> {
         }
         if let Some(outcome) = outcome {
             o.number("status", outcome.status.into());
+            way::steps(o, &outcome.way);
             if outcome.streamed {
                 o.flag("streamed", true);
             }
@@ -368,8 +377,14 @@ mod tests {
 
     fn all(facts: &CallFacts, how: &OutcomeFacts, text: &str) -> Vec<Encoded> {
         let stamp = stamp();
-        let tally =
-            Tally { code: text, status: 400, network: "10.0.0.0/24", count: u64::MAX, from: UnixNanos(u64::MAX) };
+        let tally = Tally {
+            check: Some(text),
+            code: text,
+            status: 400,
+            network: "10.0.0.0/24",
+            count: u64::MAX,
+            from: UnixNanos(u64::MAX),
+        };
         vec![
             call(&stamp, facts, Level::Standard, how),
             intent(&stamp, facts, Level::Strict),

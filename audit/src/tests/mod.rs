@@ -22,7 +22,7 @@ use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
     CallFacts, CellId, CredentialKind, DecisionFacts, Digest, Ending, GivenFacts, Isolation, Level, Origin,
     OutcomeFacts, PolicyTier, PrincipalFacts, PrincipalKind, Reply, RequestId, SetFacts, Subject, TlsVersion,
-    UnixNanos, Usage, UseFacts,
+    UnixNanos, Usage, UseFacts, Way,
 };
 
 use crate::record::Stamp;
@@ -51,6 +51,7 @@ pub(crate) fn outcome_facts() -> OutcomeFacts {
         streamed: false,
         cell: Some((CellId::mint(&SeededRandom::new(5)), 3)),
         isolation: Some(Isolation::Full),
+        way: Way::default(),
     }
 }
 
