@@ -86,7 +86,7 @@ impl Change<'_> {
     }
 }
 
-/// What binds a tenant from above, as it is told: that there is something, which state of it, and what decisions call it.
+/// What binds a tenant from above, as it is told: that there is something, in which state, and what decisions call it.
 /// The texts are the operators', who may have written in them what is not this tenant's to know.
 pub(crate) fn bound_by(rows: &[PolicyRow], set: Option<&TierPolicies>, by_operator: bool) -> (Value, Value) {
     let told = rows.iter().map(|row| match by_operator {

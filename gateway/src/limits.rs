@@ -90,8 +90,8 @@ impl Standing {
         }
     }
 
-    /// As the log tells them. What a source has left is told to that source alone: a tenant reads its log, and others may
-    /// have been called from there.
+    /// As the log tells them. What a source has left is told to that source alone: a tenant reads its log, and others
+    /// may have been called from there.
     pub(crate) fn facts(&self) -> [Option<LimitFacts>; LimitScope::ALL.len()] {
         let mut told = [None; LimitScope::ALL.len()];
         for (place, verdict) in told.iter_mut().zip(&self.0) {

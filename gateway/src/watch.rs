@@ -1,7 +1,7 @@
 //! How long each step of a call takes.
 //!
-//! Owns one call's stopwatch: at any moment it is in one step, and the next begins where that ends. Must never allocate,
-//! and never ask another clock than the node's.
+//! Owns one call's stopwatch: at any moment it is in one step, and the next begins where that ends. Must never
+//! allocate, and never ask another clock than the node's.
 
 use std::sync::Arc;
 use std::time::Duration;

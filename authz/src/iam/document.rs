@@ -18,7 +18,7 @@ const VALUE_BYTES: usize = 2048;
 
 /// A document.
 pub(super) struct Document {
-    /// Whether `${...}` stands for something: before version 2012-10-17, and without a version, it is a text like others.
+    /// Whether `${...}` stands for something: before version 2012-10-17, and without one, it is a text like others.
     pub(super) variables: bool,
     pub(super) statements: Vec<Statement>,
 }

@@ -120,6 +120,49 @@ const TEXTS: [(&str, &[&str]); 8] = [
     ("cofferdam:PrincipalId", &["alice", "robot", "${aws:username}", "${aws:username, 'bob'}", "${*}", "*${$}*"]),
 ];
 
+/// Networks; those that have a counterpart come first.
+const NETWORKS: &[&str] = &[
+    "192.0.2.0/24",
+    "192.0.2.7",
+    "2001:db8::/32",
+    "0.0.0.0/0",
+    "10.0.0.0/8",
+    "192.0.2.9/24",
+    "::/0",
+    "192.0.2.0/024",
+    "x",
+    "192.0.2.0/33",
+    "::ffff:192.0.2.7",
+];
+/// How moments are compared.
+const DATES: &[&str] =
+    &["DateLessThan", "DateGreaterThanEquals", "DateEquals", "DateNotEquals", "DateLessThanEquals", "DateGreaterThan"];
+/// Moments likewise.
+const MOMENTS: &[&str] =
+    &["2026-11-20T10:38:00Z", "2026-11-20", "2026-11-20T10:38:00.500Z", "2027-01-01T00:00:00Z", "1795171080", "noon"];
+/// How numbers are compared.
+const NUMBERS: &[&str] = &[
+    "NumericLessThan",
+    "NumericGreaterThan",
+    "NumericEquals",
+    "NumericNotEquals",
+    "NumericGreaterThanEquals",
+    "NumericLessThanEquals",
+];
+/// How texts are compared; those that have a counterpart come first.
+const BASES: &[&str] = &[
+    "StringEquals",
+    "StringNotEquals",
+    "StringLike",
+    "StringNotLike",
+    "StringEqualsIgnoreCase",
+    "StringNotEqualsIgnoreCase",
+    // What nothing here is compared by, and what is no operator at all.
+    "ArnLike",
+    "BinaryEquals",
+    "stringequals",
+];
+
 fn condition(dice: &mut Dice) -> (String, String, Value) {
     let over = dice.one(&["", "", "", "ForAnyValue:", "ForAllValues:"]);
     let exists = dice.one(&["", "", "IfExists"]);
@@ -127,49 +170,14 @@ fn condition(dice: &mut Dice) -> (String, String, Value) {
     match dice.roll(9) {
         0 => {
             let base = dice.one(&["IpAddress", "NotIpAddress"]);
-            let networks = &[
-                "192.0.2.0/24",
-                "192.0.2.7",
-                "2001:db8::/32",
-                "0.0.0.0/0",
-                "10.0.0.0/8",
-                "192.0.2.9/24",
-                "::/0",
-                "192.0.2.0/024",
-                "x",
-                "192.0.2.0/33",
-                "::ffff:192.0.2.7",
-            ];
-            (named(base), "aws:SourceIp".into(), dice.some(networks, 7))
+            (named(base), "aws:SourceIp".into(), dice.some(NETWORKS, 7))
         }
         1 => {
-            let base = dice.one(&[
-                "DateLessThan",
-                "DateGreaterThanEquals",
-                "DateEquals",
-                "DateNotEquals",
-                "DateLessThanEquals",
-                "DateGreaterThan",
-            ]);
-            let moments = &[
-                "2026-11-20T10:38:00Z",
-                "2026-11-20",
-                "2026-11-20T10:38:00.500Z",
-                "2027-01-01T00:00:00Z",
-                "1795171080",
-                "noon",
-            ];
-            (named(base), "aws:CurrentTime".into(), dice.some(moments, 5))
+            let base = dice.one(DATES);
+            (named(base), "aws:CurrentTime".into(), dice.some(MOMENTS, 5))
         }
         2 => {
-            let base = dice.one(&[
-                "NumericLessThan",
-                "NumericGreaterThan",
-                "NumericEquals",
-                "NumericNotEquals",
-                "NumericGreaterThanEquals",
-                "NumericLessThanEquals",
-            ]);
+            let base = dice.one(NUMBERS);
             let numbers = &["1795171080", "1795171079", "1795171081", "01795171080", "1.5", "-1", "1e9"];
             let values = dice.some(numbers, 4);
             // A number may be written as one.
@@ -204,19 +212,7 @@ fn condition(dice: &mut Dice) -> (String, String, Value) {
         }
         _ => {
             let (key, values) = TEXTS[dice.roll(if dice.plain { 5 } else { TEXTS.len() })];
-            let bases = [
-                "StringEquals",
-                "StringNotEquals",
-                "StringLike",
-                "StringNotLike",
-                "StringEqualsIgnoreCase",
-                "StringNotEqualsIgnoreCase",
-                // What nothing here is compared by, and what is no operator at all.
-                "ArnLike",
-                "BinaryEquals",
-                "stringequals",
-            ];
-            let base = dice.one(if dice.plain { &bases[..4] } else { &bases });
+            let base = dice.one(if dice.plain { &BASES[..4] } else { BASES });
             (named(base), key.to_owned(), dice.some(values, values.len()))
         }
     }
@@ -298,12 +294,11 @@ impl Operation for Asked {
     }
 }
 
+/// What both sides are told.
+type Told = (Call, Principal, Asked, Circumstances);
+
 /// One call, as both sides are told of it.
-pub(super) fn call(
-    dice: &mut Dice,
-    authorizer: &Authorizer,
-    tenant: &TenantId,
-) -> (Call, Principal, Asked, Circumstances) {
+pub(super) fn call(dice: &mut Dice, authorizer: &Authorizer, tenant: &TenantId) -> Told {
     let ours: Vec<_> = Action::ALL.iter().copied().filter(|action| of_callers(authorizer, *action)).collect();
     let action = if dice.roll(2) == 0 { Action::Invoke } else { ours[dice.roll(ours.len())] };
     let function = authorizer.about_functions(action).then(|| dice.one(&["orders", "pay", "a"]).to_owned());

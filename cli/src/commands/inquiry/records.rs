@@ -12,7 +12,7 @@ use cofferdam_model::{CallFacts, Clock, UnixNanos};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::Tenant;
+use super::{Tenant, with};
 use crate::commands::tenant_path;
 use crate::commands::usage::{When, when};
 use crate::failure::{Failure, Kind};
@@ -102,7 +102,8 @@ impl Seen {
     /// As people do.
     pub(super) fn line(&self) -> String {
         let (since, until) = self.range;
-        let made = self.made.map(|(a, b)| format!(" (the first of {}, the last of {})", UnixNanos(a), UnixNanos(b)));
+        let made = |(a, b)| format!(" (the first of {}, the last of {})", UnixNanos(a), UnixNanos(b));
+        let made = self.made.map(made);
         let more = if self.more { "; there are more: raise --most, or ask for less time" } else { "" };
         format!("{} records from {since} to {until} looked at{}{more}", self.records, made.unwrap_or_default())
     }
@@ -130,8 +131,11 @@ impl Skipped {
     }
 
     pub(super) fn told(&self) -> Vec<Value> {
-        let one = |(why, (count, ids)): (&String, &(u64, Vec<String>))| json!({ "why": why, "calls": count, "requests": ids });
-        self.0.iter().map(one).collect()
+        let one = |why: &String, (count, ids): &(u64, Vec<String>)| {
+            let told = json!({ "why": why, "calls": count });
+            with(told, "requests", json!(ids))
+        };
+        self.0.iter().map(|(why, calls)| one(why, calls)).collect()
     }
 
     pub(super) fn lines(&self, what: &str) -> Vec<String> {

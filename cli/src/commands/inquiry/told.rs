@@ -99,7 +99,9 @@ mod tests {
             "outcome": "implicit_deny", "tier": "tenant", "policies": [],
             "tiers": [{ "tier": "platform", "outcome": "allow", "policies": [] }],
             "deciding": [{ "id": "mine/1", "effect": "forbid", "text": "forbid (\n);" }],
-            "nearest": { "policy": { "id": "mine/2", "text": "permit" }, "holds": 3, "lacks": [{ "text": "a == b", "is": "false" }] },
+            "nearest": {
+                "policy": { "id": "mine/2", "text": "permit" }, "holds": 3, "lacks": [{ "text": "a == b", "is": "false" }],
+            },
         }));
         let all = told.join("\n");
         for wanted in
