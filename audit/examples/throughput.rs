@@ -11,7 +11,7 @@ use std::time::Duration;
 use cofferdam_audit::{Log, LogConfig, Signer, verify};
 use cofferdam_model::{
     CallFacts, Circumstances, Clock, Ending, Level, Origin, OsRandom, OutcomeFacts, Reply, RequestId, Subject,
-    SystemClock, TlsVersion, Usage,
+    SystemClock, TlsVersion, Usage, Way,
 };
 
 const ORIGIN: &str = "cofferdam.local/throughput";
@@ -43,6 +43,7 @@ impl Reply for Answer {
             streamed: false,
             cell: None,
             isolation: None,
+            way: Way::default(),
         }
     }
 }

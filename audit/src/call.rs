@@ -10,6 +10,7 @@ use crate::disclose::{Field, Veil};
 use crate::json::Object;
 use crate::privacy::{Claim, Claims};
 use crate::record::{Begun, DETAIL_BYTES, Encoded, NAME_BYTES, PATH_BYTES, SUBJECT_BYTES, Stamp, VERSION, committed};
+use crate::way;
 
 const SCOPES: usize = 64;
 
@@ -63,6 +64,7 @@ impl<'a> CallRecord<'a> {
                     o.text("id", cell.as_str(), NAME_BYTES);
                 });
             }
+            o.maybe_text("check", outcome.way.check.as_deref(), NAME_BYTES);
             o.maybe_text("code", outcome.code.as_deref(), NAME_BYTES);
         }
         veil.commits(o);
@@ -81,6 +83,11 @@ impl<'a> CallRecord<'a> {
         o.maybe_text("origin", outcome.map(|f| f.origin.as_str()), NAME_BYTES);
         if let Some(facts) = facts {
             facts.principal.iter().for_each(|facts| o.object("principal", |o| principal(o, facts)));
+        }
+        if let Some(outcome) = outcome {
+            way::rates(o, &outcome.way);
+        }
+        if let Some(facts) = facts {
             o.number("received", facts.at.0);
         }
         o.text("request", self.request, NAME_BYTES);
@@ -92,6 +99,7 @@ impl<'a> CallRecord<'a> {
         veil.sealed(o);
         if let Some(outcome) = outcome {
             o.number("status", outcome.status.into());
+            way::steps(o, &outcome.way);
             if outcome.streamed {
                 o.flag("streamed", true);
             }

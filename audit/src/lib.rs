@@ -34,6 +34,7 @@ mod signer;
 mod storage;
 pub mod tree;
 pub mod verify;
+mod way;
 pub mod withhold;
 
 #[cfg(test)]

@@ -186,13 +186,14 @@ impl Log {
         Ok(Recorded::new(reply, Some(index)))
     }
 
-    /// Counts the refusal of a stranger: one record each window for all of the same code, status and source network.
+    /// Counts the refusal of a stranger: one record each window for all of the same code, failed check, status and
+    /// source network.
     pub fn tally<R: Reply>(&self, facts: &CallFacts, reply: R) -> Result<Recorded<R>, AuditError> {
         self.health()?;
         let outcome = reply.outcome();
         let code = outcome.code.as_deref().unwrap_or_else(|| outcome.ending.as_str());
         let mut rollup = self.shared().rollup.lock().unwrap_or_else(PoisonError::into_inner);
-        rollup.add(code, outcome.status, facts.source);
+        rollup.add((code, outcome.way.check.as_deref()), outcome.status, facts.source);
         drop(rollup);
         Ok(Recorded::new(reply, None))
     }

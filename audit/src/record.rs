@@ -68,6 +68,7 @@ pub(crate) struct Begun {
 
 /// Refusals of strangers counted over a window.
 pub(crate) struct Tally<'a> {
+    pub(crate) check: Option<&'a str>,
     pub(crate) code: &'a str,
     pub(crate) status: u16,
     pub(crate) network: &'a str,
@@ -166,6 +167,7 @@ pub(crate) fn unclosed(ending: Ending) -> OutcomeFacts {
         streamed: false,
         cell: None,
         isolation: None,
+        way: Way::default(),
     }
 }
 
@@ -173,6 +175,7 @@ pub(crate) fn unclosed(ending: Ending) -> OutcomeFacts {
 pub(crate) fn refusals(stamp: &Stamp, tally: &Tally<'_>) -> Encoded {
     encode(|o| {
         o.number("at", stamp.at.0);
+        o.maybe_text("check", tally.check, NAME_BYTES);
         o.text("code", tally.code, NAME_BYTES);
         o.number("count", tally.count);
         o.number("from", tally.from.0);

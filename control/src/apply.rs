@@ -82,7 +82,7 @@ impl Control {
             | Manage::ListClientCas { .. }
             | Manage::ListRevocations { .. }
             | Manage::ListUsers { .. }
-            | Manage::ReadLogs { .. } => read(&self.snapshot(), operation),
+            | Manage::ReadLogs { .. } => read(&self.snapshot(), operation, by_operator),
             Manage::ReadUsage { tenant, range } => usage::read(self, tenant, range),
             Manage::ListSecretVersions { function, name } => secret::versions(self, &self.snapshot(), function, name),
             Manage::RotateTenantKey { tenant } => self.rotate_tenant_key(tenant),
@@ -290,7 +290,7 @@ impl Change<'_> {
 
 // === reading ===
 
-fn read(snapshot: &Snapshot, operation: &Manage) -> Done {
+fn read(snapshot: &Snapshot, operation: &Manage, by_operator: bool) -> Done {
     let tenant = |id: &TenantId| snapshot.tenant(id).ok_or_else(|| ControlError::not_found("tenant", id.as_str()));
     match operation {
         Manage::ListTenants => {
@@ -299,7 +299,7 @@ fn read(snapshot: &Snapshot, operation: &Manage) -> Done {
             Ok(json!({ "tenants": tenants.into_iter().map(|tenant| summary(tenant)).collect::<Vec<_>>() }))
         }
         Manage::Govern(Govern::ListOrganisations) => Ok(govern::list(snapshot)),
-        Manage::ReadTenant { tenant: id } => Ok(describe(snapshot, tenant(id)?)),
+        Manage::ReadTenant { tenant: id } => Ok(describe(snapshot, tenant(id)?, by_operator)),
         Manage::ListSecrets { function } => {
             let FunctionRef { id, name } = function;
             let entry = snapshot.function_by_id(id).ok_or_else(|| ControlError::not_found("function", &**name))?;
@@ -338,16 +338,17 @@ fn summary(tenant: &TenantEntry) -> Value {
     })
 }
 
-fn describe(snapshot: &Snapshot, tenant: &TenantEntry) -> Value {
+fn describe(snapshot: &Snapshot, tenant: &TenantEntry, by_operator: bool) -> Value {
     let routes = tenant.routes().map(|route| json!({ "id": route.id, "app": &*route.app, "spec": route.spec }));
     let members = tenant
         .members()
         .map(|(issuer, subject, roles)| json!({ "issuer": issuer, "subject": subject, "roles": roles }));
     let policies = tenant.policy_sources().map(|(name, text)| json!({ "name": name, "text": text }));
-    let boundary = tenant.boundary_sources().map(|(name, text)| json!({ "name": name, "text": text }));
     let organisation = tenant.organisation.as_ref().and_then(|id| snapshot.organisation(id));
-    let ceiling = organisation.iter().flat_map(|organisation| &organisation.sources);
-    let ceiling = ceiling.map(|row| json!({ "name": row.name, "text": row.text }));
+    let (boundary, boundary_set) = govern::bound_by(tenant.boundary(), tenant.policies().boundary(), by_operator);
+    let over = organisation.map(|organisation| (organisation.sources.as_slice(), organisation.ceiling.as_ref()));
+    let (texts, set) = over.unwrap_or_default();
+    let (ceiling, ceiling_set) = govern::bound_by(texts, set, by_operator);
     json!({
         "id": tenant.id,
         "name": &*tenant.name,
@@ -357,10 +358,12 @@ fn describe(snapshot: &Snapshot, tenant: &TenantEntry) -> Value {
         "routes": routes.collect::<Vec<_>>(),
         "members": members.collect::<Vec<_>>(),
         "policies": policies.collect::<Vec<_>>(),
-        "boundary": boundary.collect::<Vec<_>>(),
+        "boundary": boundary,
+        "boundary_set": boundary_set,
         "organisation": organisation.map(|organisation| &*organisation.name),
         "organisation_id": organisation.map(|organisation| &organisation.id),
-        "ceiling": ceiling.collect::<Vec<_>>(),
+        "ceiling": ceiling,
+        "ceiling_set": ceiling_set,
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns the rules these must keep. Must never let a boundary rest on the platform's own tenant: it would bind nobody.
 
+use cofferdam_authz::TierPolicies;
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::{Govern, OrganisationId, PolicyTier, TenantId};
 use serde_json::{Value, json};
@@ -83,6 +84,18 @@ impl Change<'_> {
             false => Err(ControlError::not_found("policy", name)),
         }
     }
+}
+
+/// What binds a tenant from above, as it is told: that there is something, in which state, and what decisions call it.
+/// The texts are the operators', who may have written in them what is not this tenant's to know.
+pub(crate) fn bound_by(rows: &[PolicyRow], set: Option<&TierPolicies>, by_operator: bool) -> (Value, Value) {
+    let told = rows.iter().map(|row| match by_operator {
+        true => json!({ "name": row.name, "text": row.text }),
+        false => json!({ "name": row.name }),
+    });
+    let set = set.map(TierPolicies::facts);
+    let set = set.map(|set| json!({ "version": set.version, "sha256": set.digest }));
+    (told.collect(), json!(set))
 }
 
 /// Organisations, each with its tenants and the texts of its ceiling.

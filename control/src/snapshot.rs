@@ -416,9 +416,13 @@ impl TenantEntry {
         &self.client_cas
     }
 
-    /// Names and texts of the policies operators bound it by, in order of name.
-    pub fn boundary_sources(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.boundary.iter().map(|policy| (policy.name.as_str(), policy.text.as_str()))
+    /// The policies operators bound it by, in order of name.
+    pub(crate) fn boundary(&self) -> &[PolicyRow] {
+        &self.boundary
+    }
+
+    pub(crate) fn policies(&self) -> &TenantPolicies {
+        &self.policies
     }
 
     pub(crate) fn api_keys(&self) -> impl Iterator<Item = &ApiKeyRow> {

@@ -9,9 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use cofferdam_audit::{Entry, Recorded};
 use cofferdam_authz::Permit;
+use cofferdam_model::id::platform_tenant;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    EgressRule, Ending, FunctionId, Govern, LogRange, Manage, Operation as _, OrganisationId, TenantId,
+    EgressRule, Ending, FunctionId, Govern, LogRange, Manage, Operation as _, OrganisationId, Step, TenantId,
 };
 use cofferdam_sandbox::{Cause, LogPage};
 use http::StatusCode;
@@ -26,6 +27,7 @@ use crate::pipeline::Unrecorded;
 use crate::refusal::Refusal;
 use crate::respond::{Ran, Reply};
 use crate::signed::Payload;
+use crate::watch::Watch;
 use crate::{egress, inquire, metrics, observe};
 
 /// Steps of counting that whoever asks for usage waits for. More is only left after a long time without counting.
@@ -52,16 +54,17 @@ pub(crate) async fn manage(
     node: &Arc<Node>,
     mut entry: Entry<Permit<Manage>>,
     body: Bytes,
-    standing: Standing,
+    (standing, mut watch): (Standing, Watch),
 ) -> Result<Recorded<Reply>, Unrecorded> {
     entry.if_dropped(Ending::ClientGone);
     let request = entry.subject().circumstances().request.clone();
-    let reply = match change(node, &mut entry, body).await {
+    watch.enter(Step::Record);
+    let reply = match change(node, &mut entry, body, &mut watch).await {
         Ok(Told::Json(value)) => Reply::json(StatusCode::OK, &value, &request, &standing),
         Ok(Told::Text(kind, text)) => Reply::text(StatusCode::OK, kind, text, &request, &standing),
         Err(refusal) => Reply::refused(&refusal, &request, &standing, Ran::default()),
     };
-    entry.close(reply).await.map_err(|error| {
+    entry.close(reply.timed(watch.steps())).await.map_err(|error| {
         tracing::error!(%error, "an answer could not be recorded");
         Unrecorded
     })
@@ -75,16 +78,23 @@ enum Told {
     Text(&'static str, String),
 }
 
-async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> Result<Told, Refusal> {
+async fn change(
+    node: &Node,
+    entry: &mut Entry<Permit<Manage>>,
+    body: Bytes,
+    watch: &mut Watch,
+) -> Result<Told, Refusal> {
     let recorded = entry.intent().await.map_err(|error| {
         tracing::error!(%error, "an intent could not be recorded");
         Refusal::AuditUnavailable
     })?;
+    watch.enter(Step::Change);
     let told = match recorded.value().operation() {
         Manage::ReadLogs { function, range } => read_logs(node, function, *range).await?,
         Manage::ReadUsage { .. } => read_usage(node, recorded)?,
         Manage::SimulatePolicy { tenant, simulation } => {
-            tokio::task::block_in_place(|| inquire::simulate(node, tenant, simulation))?
+            let by_operator = recorded.value().principal().tenant() == Some(&platform_tenant());
+            tokio::task::block_in_place(|| inquire::simulate(node, tenant, simulation, by_operator))?
         }
         Manage::QueryAudit { tenant, range } => tokio::task::block_in_place(|| inquire::records(node, tenant, range))?,
         Manage::ListCells { tenant, function } => observe::cells(node, tenant, function.as_ref()),

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cofferdam_authz::{Credential, IdentityError, Payload as Signed, Principal, sigv4};
+use cofferdam_authz::{Credential, IdentityError, Payload as Signed, Principal, Refusal as Reason, sigv4};
 use http::{HeaderValue, header};
 
 use crate::body::Inbound;
@@ -55,7 +55,7 @@ pub(crate) async fn identify(node: &Node, picture: &Picture, call: &mut Received
     let certificate = call.came.as_ref().and_then(|came| came.certificate.clone());
     match (call.sent.take(), certificate) {
         (None, None) => {
-            let credential = credential(&shown, node.limits.credential_bytes)?;
+            let credential = credential(&shown, node.limits.credential_bytes).map_err(IdentityError::from)?;
             let source = Some(call.circumstances.source);
             node.identities.identify_from(source, credential, &*picture.snapshot).await.map_err(Unknown::Identity)
         }
@@ -64,7 +64,7 @@ pub(crate) async fn identify(node: &Node, picture: &Picture, call: &mut Received
         }
         (Some(sent), None) => signer(node, picture, call, &sent).await?.map_err(Unknown::Identity),
         // Two credentials: whichever is taken, the other was meant.
-        (_, Some(_)) => Err(Refusal::Unauthenticated.into()),
+        (_, Some(_)) => Err(IdentityError::Refused(Reason::TwoCredentials).into()),
     }
 }
 
@@ -100,14 +100,17 @@ async fn signer(
     Ok(tokio::task::block_in_place(|| node.identities.prove(claim, digest, snapshot)))
 }
 
-fn credential(shown: &[HeaderValue], most: usize) -> Result<Credential<'_>, Refusal> {
+fn credential(shown: &[HeaderValue], most: usize) -> Result<Credential<'_>, Reason> {
     let [value] = shown else {
-        return if shown.is_empty() { Ok(Credential::None) } else { Err(Refusal::Unauthenticated) };
+        return if shown.is_empty() { Ok(Credential::None) } else { Err(Reason::TwoCredentials) };
     };
-    let text = value.to_str().ok().filter(|text| text.len() <= most).ok_or(Refusal::Unauthenticated)?;
+    let text = value.to_str().map_err(|_| Reason::Malformed)?;
+    if text.len() > most {
+        return Err(Reason::TooLong);
+    }
     match text.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Credential::Bearer(token)),
         Some((scheme, key)) if scheme.eq_ignore_ascii_case("apikey") => Ok(Credential::ApiKey(key)),
-        _ => Err(Refusal::Unauthenticated),
+        _ => Err(Reason::Malformed),
     }
 }

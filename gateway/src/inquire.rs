@@ -21,8 +21,13 @@ fn wrong(message: String) -> Refusal {
     Refusal::Invalid { message }
 }
 
-/// Answers what policies would decide.
-pub(crate) fn simulate(node: &Node, tenant: &TenantId, simulation: &Simulation) -> Result<Value, Refusal> {
+/// Answers what policies would decide. Texts of what binds a tenant from above are for operators.
+pub(crate) fn simulate(
+    node: &Node,
+    tenant: &TenantId,
+    simulation: &Simulation,
+    by_operator: bool,
+) -> Result<Value, Refusal> {
     let most = if simulation.explain { EXPLAINED } else { SUPPOSITIONS };
     if simulation.requests.len() > most {
         let asked = simulation.requests.len();
@@ -37,10 +42,10 @@ pub(crate) fn simulate(node: &Node, tenant: &TenantId, simulation: &Simulation) 
         let granted = node.authorizer.tier(owner, texts, Some(policies.grants()));
         policies = policies.granting(granted.map_err(|error| wrong(error.to_string()))?);
     }
-    let now = node.clock.now();
+    let (now, explain) = (node.clock.now(), simulation.explain);
     let answers = simulation.requests.iter().enumerate().map(|(place, asked)| {
         let asked = known(&snapshot, tenant, asked);
-        answer(node, (&policies, &asked), simulation.explain, now)
+        answer(node, (&policies, &asked), (explain, by_operator), now)
             .map_err(|error| wrong(format!("request {}: {error}", place + 1)))
     });
     let answers: Vec<Value> = answers.collect::<Result<_, _>>()?;
@@ -50,11 +55,12 @@ pub(crate) fn simulate(node: &Node, tenant: &TenantId, simulation: &Simulation) 
 fn answer(
     node: &Node,
     (policies, asked): (&TenantPolicies, &Supposition),
-    explain: bool,
+    (explain, by_operator): (bool, bool),
     now: UnixNanos,
 ) -> Result<Value, SuppositionError> {
     if explain {
-        return node.authorizer.simulate_in_full(policies, asked, now).map(|explanation| json!(explanation));
+        let told = node.authorizer.simulate_in_full(policies, asked, now)?;
+        return Ok(if by_operator { json!(told) } else { json!(told.for_tenants()) });
     }
     node.authorizer.simulate(policies, asked, now).map(|answer| json!(answer))
 }

@@ -38,6 +38,7 @@ mod stream;
 pub mod tls;
 mod token;
 mod turn;
+mod watch;
 
 pub use error::GatewayError;
 pub use live::Live;

@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cofferdam_model::{Clock, Limits, Rate, RouteId, TenantId};
+use cofferdam_model::{Clock, LimitFacts, LimitScope, Limits, Rate, RouteId, TenantId};
 use governor::clock::Reference;
 use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
@@ -50,6 +50,15 @@ impl Scope {
             Self::Route => "route",
         }
     }
+
+    fn told(self) -> LimitScope {
+        match self {
+            Self::Source => LimitScope::Source,
+            Self::Principal => LimitScope::Principal,
+            Self::Tenant => LimitScope::Tenant,
+            Self::Route => LimitScope::Route,
+        }
+    }
 }
 
 /// What a bucket says of one request.
@@ -79,6 +88,25 @@ impl Standing {
             None => Ok(()),
             Some(retry_after) => Err(Refusal::RateLimited { retry_after }),
         }
+    }
+
+    /// As the log tells them. What a source has left is told to that source alone: a tenant reads its log, and others
+    /// may have been called from there.
+    pub(crate) fn facts(&self) -> [Option<LimitFacts>; LimitScope::ALL.len()] {
+        let mut told = [None; LimitScope::ALL.len()];
+        for (place, verdict) in told.iter_mut().zip(&self.0) {
+            let Verdict { scope, rate, remaining, retry_after, .. } = *verdict;
+            let retry_ms = retry_after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+            let left = Some(remaining).filter(|_| scope != Scope::Source);
+            *place = Some(LimitFacts {
+                scope: scope.told(),
+                burst: rate.burst,
+                per_second: rate.per_second,
+                left,
+                retry_ms,
+            });
+        }
+        told
     }
 
     /// Writes `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11).

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use cofferdam_audit::{Entry, Recorded};
 use cofferdam_authz::Permit;
 use cofferdam_model::frame::RequestHead;
-use cofferdam_model::{CallFacts, Circumstances, Digest, Ending, Invoke, Reply as _, RequestId, Usage};
+use cofferdam_model::{CallFacts, Circumstances, Digest, Ending, Invoke, Reply as _, RequestId, Step, Usage};
 use cofferdam_sandbox::{Answer, AnswerBody, Client, Cut, Failure, InboundBody, attended};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -28,6 +28,7 @@ use crate::respond::{Answered, Ran, Reply};
 use crate::routes::Target;
 use crate::stream::{Source, pieces, pump};
 use crate::turn::{Document, Turn};
+use crate::watch::Watch;
 
 /// How long an answer that has begun is waited for in the hope of holding it whole.
 const HOLD_FOR: Duration = Duration::from_millis(10);
@@ -39,6 +40,7 @@ pub(crate) struct Held {
     #[expect(dead_code, reason = "held for its drop")]
     pub(crate) hold: Hold,
     pub(crate) standing: Standing,
+    pub(crate) watch: Watch,
 }
 
 /// SHA-256.
@@ -61,8 +63,9 @@ pub(crate) async fn invoke(
     target: Arc<Target>,
     picture: &Picture,
     call: Received,
-    held: Held,
+    mut held: Held,
 ) -> Result<Recorded<Reply>, Unrecorded> {
+    held.watch.enter(Step::Guest);
     // Where even that cannot be done any more, this is still why.
     entry.if_dropped(Ending::ClientGone);
     let request = entry.subject().circumstances().request.clone();
@@ -71,7 +74,7 @@ pub(crate) async fn invoke(
     let body = match Inbound::new(call.body, target.body_bytes, idle) {
         Ok(body) => body.boxed(),
         Err(refusal) => {
-            let reply = Reply::refused(&refusal, &request, &held.standing, Ran::default());
+            let reply = Reply::refused(&refusal, &request, &held.standing, Ran::default()).timed(held.watch.steps());
             return entry.close(reply).await.map_err(unrecorded);
         }
     };
@@ -97,17 +100,21 @@ impl Running {
         client: Client,
     ) -> Result<Recorded<Reply>, Unrecorded> {
         match self.node.sandbox.invoke(&mut self.entry, &target.deployment, request, &client).await {
-            Ok(answer) => self.deliver(answer, client).await,
+            Ok(answer) => {
+                self.held.watch.waited(&answer.waited);
+                self.deliver(answer, client).await
+            }
             Err(failure) => {
-                let reply = failed(failure, &self.request, &self.held.standing);
+                self.held.watch.waited(&failure.waited);
+                let reply = failed(failure, &self.request, &self.held.standing).timed(self.held.watch.steps());
                 self.entry.close(reply).await.map_err(unrecorded)
             }
         }
     }
 
     async fn deliver(self, answer: Answer, client: Client) -> Result<Recorded<Reply>, Unrecorded> {
-        let Self { node, mut entry, to_head, request, held } = self;
-        let Answer { status, headers, mut body, cell, isolation } = answer;
+        let Self { node, mut entry, to_head, request, mut held } = self;
+        let Answer { status, headers, mut body, cell, isolation, .. } = answer;
         let ran = |usage| Ran { usage, cell: Some(cell.clone()), isolation: Some(isolation) };
         let head = Answered { status, headers, to_head };
         let most = node.limits.buffered_answer_bytes;
@@ -117,19 +124,22 @@ impl Running {
         };
         match had {
             Had::Whole(bytes, Ending::Answered, usage) => {
-                let reply = Reply::held(head, bytes, ran(usage), &request, &held.standing);
+                let reply = Reply::held(head, bytes, ran(usage), &request, &held.standing).timed(held.watch.steps());
                 entry.close(reply).await.map_err(unrecorded)
             }
             Had::Whole(_, ending, usage) => {
                 let refusal = Refusal::of_ending(ending, None);
-                let reply = Reply::refused(&refusal, &request, &held.standing, ran(usage));
+                let reply = Reply::refused(&refusal, &request, &held.standing, ran(usage)).timed(held.watch.steps());
                 entry.close(reply).await.map_err(unrecorded)
             }
             Had::Part(first) => {
                 let (sender, stream) = pieces();
-                let reply = Reply::streamed(head, Box::pin(stream), ran(Usage::default()), &request, &held.standing);
+                let reply = Reply::streamed(head, Box::pin(stream), ran(Usage::default()), &request, &held.standing)
+                    .timed(held.watch.steps());
                 let begun = reply.outcome();
+                held.watch.enter(Step::Record);
                 let (recorded, closing) = entry.begin(reply).await.map_err(unrecorded)?;
+                held.watch.enter(Step::Guest);
                 body.allow(closing.effects());
                 let metrics = node.metrics.clone();
                 tokio::spawn(pump(Source { first, body, held, metrics }, sender, closing, begun));

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cofferdam_audit::Recorded;
+use cofferdam_audit::{Entry, Recorded};
 use cofferdam_authz::{Because, IdentityError, Permit, Principal, Refusal as Reason};
-use cofferdam_model::{CallFacts, Circumstances, Ending, Operation, PrincipalKind, Subject};
+use cofferdam_model::{CallFacts, Circumstances, Ending, Operation, PrincipalKind, Step, Subject};
 use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 
 use crate::call::{self, Received};
@@ -24,6 +24,7 @@ use crate::refusal::Refusal;
 use crate::respond::{OutBody, Ran, Reply, respond};
 use crate::routes::Target;
 use crate::turn::{Turn, turn};
+use crate::watch::Watch;
 use crate::{change, perform, token};
 
 /// The call could not be recorded, so there is no answer: the connection is reset.
@@ -46,18 +47,24 @@ pub(crate) struct Stopped {
     facts: CallFacts,
     refusal: Refusal,
     standing: Standing,
+    /// The check that its credential failed.
+    check: Option<&'static str>,
     /// Whether it is recorded by itself although nobody is known: bounded elsewhere, and worth knowing one by one.
     alone: bool,
 }
+
+/// What came of a call: a reply, recorded or not; or where it was stopped before an entry was open.
+type Attempted = Result<Result<Recorded<Reply>, Unrecorded>, Box<Stopped>>;
 
 /// Answers one request.
 async fn answer(node: &Arc<Node>, arrived: Arrived) -> Result<Response<OutBody>, Unrecorded> {
     let closable = arrived.connection.version == Version::HTTP_11;
     let secret = carries_secret(&arrived);
     let mut counting = node.metrics.count();
-    let (performed, refused) = match attempt(node, arrived).await {
+    let mut watch = Watch::start(node.clock.clone());
+    let (performed, refused) = match attempt(node, arrived, &mut watch).await {
         Ok(performed) => (performed, false),
-        Err(stopped) => (refuse(node, *stopped).await, true),
+        Err(stopped) => (refuse(node, *stopped, &watch).await, true),
     };
     // An answer that streams is counted at its end; one that nobody gets, as what it is.
     counting.will_be(performed.as_ref().map_or(Some(Ending::PlatformFailed), |recorded| recorded.value().ending()));
@@ -82,7 +89,7 @@ fn carries_secret(arrived: &Arrived) -> bool {
 }
 
 /// The straight way. Whatever goes wrong before an entry is open comes out as `Stopped` and is recorded as that.
-async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<Reply>, Unrecorded>, Box<Stopped>> {
+async fn attempt(node: &Arc<Node>, arrived: Arrived, watch: &mut Watch) -> Attempted {
     // Read the head: one reading, or none.
     let mut call = call::receive(arrived, (&node.limits, &node.recorded), &*node.clock, &*node.random)
         .map_err(|rejected| Stopped::at(&rejected.circumstances, rejected.refusal))?;
@@ -93,6 +100,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
     standing.take(node.limiter.source(at.source)).map_err(|refusal| Stopped::limited(&at, &standing, refusal))?;
 
     // Route: on the canonical path, in one immutable picture of what exists.
+    watch.enter(Step::Route);
     let picture = node.live.load();
     picture.doors.check(&at, call.came.as_ref()).map_err(|refusal| Stopped::at(&at, refusal))?;
     let turn = match turn(&picture, &call) {
@@ -104,50 +112,47 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
     };
 
     // A place among the calls under way; health never has to wait for one.
+    watch.enter(Step::Limits);
     let admission = node.limiter.admit().map_err(|refusal| Stopped::at(&at, refusal))?;
     let hold = node.drain.hold();
 
     // Authenticate. Nothing shown is nobody; something bad is never nobody.
     if let Ok(Turn::Token) = &turn {
-        return log_in(node, call, standing).await;
+        return log_in(node, call, standing, watch).await;
     }
-    let caller = known(node, &picture, &mut call, &mut standing).await?;
+    let caller = known(node, &picture, &mut call, &mut standing, watch).await?;
     let turn = turn.map_err(|refusal| Stopped::known(&at, &caller, &Standing::default(), refusal))?;
 
     // Authorize exactly what would be done; open the entry with the permit; only then do it, from the permit.
     match turn {
         Turn::Invoke(target) => {
+            watch.enter(Step::Authorize);
             let permit = permit(node, &picture, caller, target.invoke.clone(), at, &standing)?;
-            let facts = permit.facts();
             // What all callers of a tenant share is charged for those alone who may call.
+            watch.enter(Step::Limits);
             if let Err(refusal) = limit_target(node, &target, &mut standing) {
-                return Err(Box::new(Stopped { facts, refusal, standing, alone: false }));
+                return Err(Stopped::with(permit.facts(), standing, refusal));
             }
-            let Ok(entry) = node.log.enter(permit) else {
-                return Err(Stopped::unrecordable(facts));
-            };
-            let held = perform::Held { admission, hold, standing };
+            watch.enter(Step::Open);
+            let entry = enter(node, permit)?;
+            let held = perform::Held { admission, hold, standing, watch: watch.clone() };
             Ok(perform::invoke(node, entry, target, &picture, call, held).await)
         }
         Turn::Manage(asked) => {
-            let body = match change::read(node, &asked, call.body).await {
-                Ok(body) => body,
-                Err(refusal) => return Err(Stopped::known(&at, &caller, &standing, refusal)),
-            };
-            let picture =
-                still(node, &picture, &caller).map_err(|refusal| Stopped::known(&at, &caller, &standing, refusal))?;
+            watch.enter(Step::Body);
+            let stopped = |refusal| Stopped::known(&at, &caller, &standing, refusal);
+            let body = change::read(node, &asked, call.body).await.map_err(stopped)?;
+            watch.enter(Step::Authorize);
+            let picture = still(node, &picture, &caller).map_err(stopped)?;
             // Reading and hashing up to 64 MiB must not hold up the other calls of this thread.
             let asked = tokio::task::block_in_place(|| {
                 let query = call.query.as_deref();
                 asked.operation(&picture.snapshot, &*node.random, query, &body, perform::digest)
             });
-            let operation = asked.map_err(|refusal| Stopped::known(&at, &caller, &standing, refusal))?;
+            let operation = asked.map_err(stopped)?;
             let permit = permit(node, &picture, caller, operation, at, &standing)?;
-            let facts = permit.facts();
-            let Ok(entry) = node.log.enter(permit) else {
-                return Err(Stopped::unrecordable(facts));
-            };
-            Ok(change::manage(node, entry, body, standing).await)
+            watch.enter(Step::Open);
+            Ok(change::manage(node, enter(node, permit)?, body, (standing, watch.clone())).await)
         }
         Turn::Health | Turn::Ready | Turn::Published(_) | Turn::Token => Err(Stopped::at(&at, Refusal::NotFound)),
     }
@@ -159,13 +164,16 @@ async fn known(
     picture: &Picture,
     call: &mut Received,
     standing: &mut Standing,
+    watch: &mut Watch,
 ) -> Result<Principal, Box<Stopped>> {
+    watch.enter(Step::Authenticate);
     let found = identify(node, picture, call).await;
     let at = &call.circumstances;
     let caller = found.map_err(|error| unknown(node, at, error, standing))?;
     if caller.kind() == PrincipalKind::Anonymous && is_reserved(&at.path) {
         return Err(Stopped::at(at, Refusal::Unauthenticated));
     }
+    watch.enter(Step::Limits);
     if let Err(refusal) = limit_caller(node, &caller, standing) {
         return Err(Stopped::known(at, &caller, standing, refusal));
     }
@@ -181,11 +189,8 @@ fn still(node: &Node, before: &Picture, caller: &Principal) -> Result<Arc<Pictur
 }
 
 /// The same way for whoever asks for a token: what is shown is in the body, so that is read first.
-async fn log_in(
-    node: &Arc<Node>,
-    call: Received,
-    mut standing: Standing,
-) -> Result<Result<Recorded<Reply>, Unrecorded>, Box<Stopped>> {
+async fn log_in(node: &Arc<Node>, call: Received, mut standing: Standing, watch: &mut Watch) -> Attempted {
+    watch.enter(Step::Body);
     let bare = is_bare(&call);
     let at = call.circumstances;
     if node.live.control().own_issuer().is_none() {
@@ -196,6 +201,7 @@ async fn log_in(
         return Err(Stopped::at(&at, Refusal::Invalid { message }));
     }
     let asked = token::read(node, call.body).await.map_err(|refusal| Stopped::at(&at, refusal))?;
+    watch.enter(Step::Authenticate);
     let picture = &node.live.load();
     let caller = match node.identities.identify(asked.credential(at.source), &*picture.snapshot).await {
         Ok(caller) => caller,
@@ -209,17 +215,16 @@ async fn log_in(
     };
     // Checking a passphrase takes its time.
     let picture = &still(node, picture, &caller).map_err(|refusal| Stopped::known(&at, &caller, &standing, refusal))?;
+    watch.enter(Step::Limits);
     if let Err(refusal) = limit_caller(node, &caller, &mut standing) {
         return Err(Stopped::known(&at, &caller, &standing, refusal));
     }
+    watch.enter(Step::Authorize);
     let operation =
         asked.operation(node, &caller).map_err(|refusal| Stopped::known(&at, &caller, &standing, refusal))?;
     let permit = permit(node, picture, caller, operation, at, &standing)?;
-    let facts = permit.facts();
-    let Ok(entry) = node.log.enter(permit) else {
-        return Err(Stopped::unrecordable(facts));
-    };
-    Ok(change::manage(node, entry, Bytes::new(), standing).await)
+    watch.enter(Step::Open);
+    Ok(change::manage(node, enter(node, permit)?, Bytes::new(), (standing, watch.clone())).await)
 }
 
 /// What becomes of a call whose caller is not known. Of a genuine credential that was revoked it is known whose it was:
@@ -230,10 +235,10 @@ fn unknown(node: &Node, at: &Circumstances, error: Unknown, standing: &mut Stand
         Unknown::Identity(error) => error,
     };
     match error {
-        IdentityError::Refused(Reason::Passphrase) => Stopped::at(at, Refusal::LoginFailed),
+        IdentityError::Refused(reason @ Reason::Passphrase) => Stopped::failing(at, Refusal::LoginFailed, reason),
         IdentityError::Refused(reason) => {
             tracing::debug!(request = %at.request, reason = reason.as_str(), "credential refused");
-            Stopped::at(at, Refusal::Unauthenticated)
+            Stopped::failing(at, Refusal::Unauthenticated, reason)
         }
         IdentityError::Revoked { who, key, by } => {
             if let Err(refusal) = standing.take(node.limiter.principal(&key)) {
@@ -242,7 +247,8 @@ fn unknown(node: &Node, at: &Circumstances, error: Unknown, standing: &mut Stand
             let detail = Some(format!("revoked={}", by.as_str()));
             let facts = CallFacts { tenant: who.tenant.clone(), principal: Some(*who), detail, ..CallFacts::of(at) };
             let (refusal, standing) = (Refusal::CredentialRevoked, standing.clone());
-            Box::new(Stopped { facts, refusal, standing, alone: true })
+            let check = Some(Reason::Revoked.as_str());
+            Box::new(Stopped { facts, refusal, standing, check, alone: true })
         }
         IdentityError::Throttled { retry_after } => {
             Stopped::limited(at, standing, Refusal::RateLimited { retry_after })
@@ -257,6 +263,7 @@ fn unknown(node: &Node, at: &Circumstances, error: Unknown, standing: &mut Stand
         }
     }
 }
+
 /// Whether a path is one of the platform's own.
 pub(crate) fn is_reserved(path: &str) -> bool {
     path.starts_with("/-/")
@@ -297,8 +304,14 @@ fn permit<A: Operation>(
         };
         // What is not admitted to exist must look like what does not: no fields that only a real one would bring.
         let standing = if refusal == Refusal::NotFound { Standing::default() } else { standing.clone() };
-        Box::new(Stopped { facts: denied.facts(), refusal, standing, alone: false })
+        Stopped::with(denied.facts(), standing, refusal)
     })
+}
+
+/// Opens the entry of a permit.
+fn enter<A: Operation>(node: &Node, permit: Permit<A>) -> Result<Entry<Permit<A>>, Box<Stopped>> {
+    let facts = permit.facts();
+    node.log.enter(permit).map_err(|_| Stopped::unrecordable(facts))
 }
 
 /// What somebody is told who may do what he asked for, but for what would come of it.
@@ -317,10 +330,11 @@ fn because(why: &Because) -> Refusal {
 }
 
 /// Records a stopped call: in full where the caller is known, counted where it could be anyone.
-async fn refuse(node: &Node, stopped: Stopped) -> Result<Recorded<Reply>, Unrecorded> {
-    let Stopped { facts, refusal, standing, alone } = stopped;
+async fn refuse(node: &Node, stopped: Stopped, watch: &Watch) -> Result<Recorded<Reply>, Unrecorded> {
+    let Stopped { facts, refusal, standing, check, alone } = stopped;
     let known = alone || facts.principal.as_ref().is_some_and(|principal| principal.kind != PrincipalKind::Anonymous);
     let reply = Reply::refused(&refusal, &facts.request, &standing, Ran::default());
+    let reply = reply.timed(watch.steps()).failing(check);
     let recorded = if known { node.log.refuse(facts, reply).await } else { node.log.tally(&facts, reply) };
     recorded.map_err(|error| {
         tracing::error!(%error, "a refusal could not be recorded");
@@ -330,20 +344,28 @@ async fn refuse(node: &Node, stopped: Stopped) -> Result<Recorded<Reply>, Unreco
 
 impl Stopped {
     fn at(at: &Circumstances, refusal: Refusal) -> Box<Self> {
-        Box::new(Self { facts: CallFacts::of(at), refusal, standing: Standing::default(), alone: false })
+        Self::with(CallFacts::of(at), Standing::default(), refusal)
     }
 
     fn limited(at: &Circumstances, standing: &Standing, refusal: Refusal) -> Box<Self> {
-        Box::new(Self { facts: CallFacts::of(at), refusal, standing: standing.clone(), alone: false })
+        Self::with(CallFacts::of(at), standing.clone(), refusal)
     }
 
     fn known(at: &Circumstances, caller: &Principal, standing: &Standing, refusal: Refusal) -> Box<Self> {
         let facts = CallFacts { principal: Some(caller.facts()), ..CallFacts::of(at) };
-        Box::new(Self { facts, refusal, standing: standing.clone(), alone: false })
+        Self::with(facts, standing.clone(), refusal)
+    }
+
+    fn failing(at: &Circumstances, refusal: Refusal, reason: Reason) -> Box<Self> {
+        Box::new(Self { check: Some(reason.as_str()), ..*Self::at(at, refusal) })
+    }
+
+    /// With all that was known of it by then.
+    fn with(facts: CallFacts, standing: Standing, refusal: Refusal) -> Box<Self> {
+        Box::new(Self { facts, refusal, standing, check: None, alone: false })
     }
 
     fn unrecordable(facts: CallFacts) -> Box<Self> {
-        let (refusal, standing) = (Refusal::AuditUnavailable, Standing::default());
-        Box::new(Self { facts, refusal, standing, alone: false })
+        Self::with(facts, Standing::default(), Refusal::AuditUnavailable)
     }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use cofferdam_audit::Recorded;
-use cofferdam_model::{CellId, Digest, Ending, Isolation, Origin, OutcomeFacts, RequestId, Usage};
+use cofferdam_model::{CellId, Digest, Ending, Isolation, Origin, OutcomeFacts, RequestId, Steps, Usage, Way};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 
@@ -173,6 +173,20 @@ impl Reply {
         (!self.outcome.streamed).then_some(self.outcome.ending)
     }
 
+    /// The same, with how long each step took that led to it.
+    #[must_use]
+    pub(crate) fn timed(mut self, steps: Steps) -> Self {
+        self.outcome.way.steps = steps;
+        self
+    }
+
+    /// The same, for a credential that failed a check.
+    #[must_use]
+    pub(crate) fn failing(mut self, check: Option<&'static str>) -> Self {
+        self.outcome.way.check = check.map(str::to_owned);
+        self
+    }
+
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status
@@ -183,6 +197,7 @@ impl Reply {
             self.headers.insert(REQUEST_ID, id);
         }
         standing.write(&mut self.headers);
+        self.outcome.way.limits = standing.facts();
         self
     }
 }
@@ -228,6 +243,7 @@ fn facts(status: StatusCode, origin: Origin, ending: Ending, ran: Ran) -> Outcom
         streamed: false,
         cell: ran.cell,
         isolation: ran.isolation,
+        way: Way::default(),
     }
 }
 

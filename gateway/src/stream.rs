@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use aws_lc_rs::digest as sha;
 use bytes::Bytes;
 use cofferdam_audit::Closing;
-use cofferdam_model::{Digest, Ending, OutcomeFacts, Usage};
+use cofferdam_model::{Digest, Ending, OutcomeFacts, Usage, Way};
 use cofferdam_sandbox::{AnswerBody, Cut};
 use http_body::{Body, Frame};
 use tokio::sync::mpsc;
@@ -78,7 +78,9 @@ pub(crate) async fn pump(source: Source, pieces: Sender, closing: Closing, begun
     let mut whole = [0u8; 32];
     whole.copy_from_slice(hasher.finish().as_ref());
     metrics.ended(ending);
-    closing.finish(OutcomeFacts { ending, usage, body: Some(Digest(whole)), ..begun });
+    // What was waited for until the head was durable is in this record, as it could not be in that one.
+    let way = Way { steps: held.watch.steps(), ..begun.way };
+    closing.finish(OutcomeFacts { ending, usage, body: Some(Digest(whole)), way, ..begun });
     drop(held);
 }
 

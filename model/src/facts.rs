@@ -16,9 +16,11 @@ use crate::limits::FunctionLimits;
 
 mod connection;
 mod decision;
+mod way;
 
 pub use self::connection::{Circumstances, ConnectionFacts};
 pub use self::decision::{DecisionFacts, GivenFacts, SetFacts, UseFacts};
+pub use self::way::{LimitFacts, LimitScope, Step, Steps, Way};
 
 macro_rules! names {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -465,6 +467,9 @@ pub struct OutcomeFacts {
     /// How well that cell was jailed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub isolation: Option<Isolation>,
+    /// What is known of its way. Empty in records of earlier releases.
+    #[serde(default)]
+    pub way: Way,
 }
 
 /// Something an audit entry can be opened for: a permit, or a denial.

@@ -30,8 +30,8 @@ pub use digest::Digest;
 pub use egress::{EgressCeiling, EgressEnd, EgressFacts, EgressRule};
 pub use facts::{
     Bound, CallFacts, Circumstances, ConnectionFacts, CredentialKind, DecisionFacts, Ending, GivenFacts, Isolation,
-    Level, Origin, OutcomeFacts, PolicyTier, PrincipalFacts, PrincipalKind, Reply, Session, SetFacts, Subject,
-    TlsVersion, Usage, UseFacts,
+    Level, LimitFacts, LimitScope, Origin, OutcomeFacts, PolicyTier, PrincipalFacts, PrincipalKind, Reply, Session,
+    SetFacts, Step, Steps, Subject, TlsVersion, Usage, UseFacts, Way,
 };
 pub use function::{FunctionSettings, Recycle};
 pub use id::{

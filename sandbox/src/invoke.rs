@@ -22,7 +22,7 @@ use crate::channel::{Handle, NotOpened, Ticket};
 use crate::client::Client;
 use crate::config::{Deployment, InboundBody};
 use crate::error::{InboundError, SandboxError};
-use crate::outcome::{Answer, AnswerBody, Failure, Ran};
+use crate::outcome::{Answer, AnswerBody, Failure, Ran, Waited};
 use crate::pump::Pump;
 
 /// A call that has no answer after this long has its intent written.
@@ -37,22 +37,41 @@ pub(crate) async fn invoke(
     pool: &Arc<Pool>,
     entry: &mut Entry<Permit<Invoke>>,
     deployment: &Deployment,
-    (head, body): (RequestHead, InboundBody),
+    request: (RequestHead, InboundBody),
     client: &Client,
 ) -> Result<Answer, Failure> {
+    let mut waited = Waited::default();
+    match run(pool, entry, deployment, request, (client, &mut waited)).await {
+        Ok(answer) => Ok(Answer { waited, ..answer }),
+        Err(failure) => Err(Failure { waited, ..failure }),
+    }
+}
+
+async fn run(
+    pool: &Arc<Pool>,
+    entry: &mut Entry<Permit<Invoke>>,
+    deployment: &Deployment,
+    (head, body): (RequestHead, InboundBody),
+    (client, waited): (&Client, &mut Waited),
+) -> Result<Answer, Failure> {
+    let since = |begun: Duration| Some(pool.clock().monotonic().saturating_sub(begun));
     let limits = entry.subject().operation().limits.clone();
     if body.size_hint().lower() > limits.request_bytes {
         return Err(Failure::inbound(InboundError::TooLarge, Usage::default(), None));
     }
     if entry.subject().level() == Level::Strict {
         // Dropping the proof is all there is to do with it: having waited for it is the point.
+        let asked = pool.clock().monotonic();
         let recorded = entry.intent().await.map(drop);
+        waited.intent = since(asked);
         recorded.map_err(|error| {
             tracing::error!(%error, "a call was stopped because its intent could not be recorded");
             Failure::before(Ending::PlatformFailed, None)
         })?;
     }
+    let asked = pool.clock().monotonic();
     let begun = client.unless_gone(begin(pool, entry.subject(), deployment, &head, body.is_end_stream())).await;
+    waited.cell = since(asked);
     let Some(begun) = begun else { return Err(Failure::before(Ending::ClientGone, None)) };
     let (handle, ran) = begun?;
     let mut exchange = Exchange::new(handle, body, &limits, client.clone());
@@ -66,7 +85,8 @@ pub(crate) async fn invoke(
     };
     let (handle, deadline, pump) = exchange.into_parts();
     let body = AnswerBody::new(handle, deadline, pump);
-    Ok(Answer { status, headers, body, cell: (ran.cell, ran.ordinal), isolation: ran.isolation })
+    let cell = (ran.cell, ran.ordinal);
+    Ok(Answer { status, headers, body, cell, isolation: ran.isolation, waited: Waited::default() })
 }
 
 /// Gets the call into a cell. A cell may go while a call is on its way to it; then the next one is taken.

@@ -34,4 +34,4 @@ pub use error::{BoxError, InboundError, SandboxError, SecretsUnavailable};
 pub use library::{Hold, Prepared};
 pub use logs::LogPage;
 pub use node::Sandbox;
-pub use outcome::{Answer, AnswerBody, Cut, Failure};
+pub use outcome::{Answer, AnswerBody, Cut, Failure, Waited};

@@ -33,6 +33,17 @@ pub struct Answer {
     pub cell: (CellId, u64),
     /// How well that cell is jailed.
     pub isolation: Isolation,
+    /// What was waited for before the guest could begin.
+    pub waited: Waited,
+}
+
+/// What a call waited for before its guest could begin; none for what it did not have to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waited {
+    /// Until its intent was durable.
+    pub intent: Option<Duration>,
+    /// For a cell.
+    pub cell: Option<Duration>,
 }
 
 /// A body that broke off.
@@ -59,6 +70,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// The request body's fault, where it was that.
     pub inbound: Option<InboundError>,
+    /// What was waited for before the guest could begin.
+    pub waited: Waited,
 }
 
 /// Where a call ran.
@@ -72,13 +85,14 @@ pub(crate) struct Ran {
 impl Failure {
     /// Before anything ran.
     pub(crate) fn before(ending: Ending, retry_after: Option<Duration>) -> Self {
-        Self { ending, usage: Usage::default(), cell: None, isolation: None, retry_after, inbound: None }
+        let (usage, waited) = (Usage::default(), Waited::default());
+        Self { ending, usage, cell: None, isolation: None, retry_after, inbound: None, waited }
     }
 
     /// After it ran.
     pub(crate) fn after(ending: Ending, usage: Usage, ran: Ran) -> Self {
         let (cell, isolation) = (Some((ran.cell, ran.ordinal)), Some(ran.isolation));
-        Self { ending, usage, cell, isolation, retry_after: None, inbound: None }
+        Self { ending, usage, cell, isolation, retry_after: None, inbound: None, waited: Waited::default() }
     }
 
     /// Because of the request body.

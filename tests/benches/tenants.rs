@@ -15,7 +15,7 @@ use cofferdam_gateway::Live;
 use cofferdam_gateway::egress::{Egress, EgressConfig};
 use cofferdam_model::{
     Circumstances, Ending, Manage, Operation as _, Origin, OsRandom, OutcomeFacts, PolicyTier, Reply, RequestId,
-    SystemClock, TenantId, TenantSettings, TlsVersion, UnixNanos, Usage,
+    SystemClock, TenantId, TenantSettings, TlsVersion, UnixNanos, Usage, Way,
 };
 
 use crate::decide::{NoNetwork, texts};
@@ -39,6 +39,7 @@ impl Reply for Done {
             streamed: false,
             cell: None,
             isolation: None,
+            way: Way::default(),
         }
     }
 }

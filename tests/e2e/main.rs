@@ -21,4 +21,5 @@ mod shutdown;
 mod stops;
 mod storage;
 mod tiers;
+mod tools;
 mod usage;

@@ -66,7 +66,14 @@ fn key() -> Arc<SubjectKey> {
 
 fn sealed(seal: Seal, facts: &CallFacts, how: &OutcomeFacts, text: &str) -> Vec<Encoded> {
     let stamp = Stamp { seal, ..stamp() };
-    let tally = Tally { code: text, status: 400, network: "10.0.0.0/24", count: u64::MAX, from: UnixNanos(u64::MAX) };
+    let tally = Tally {
+        check: Some(text),
+        code: text,
+        status: 400,
+        network: "10.0.0.0/24",
+        count: u64::MAX,
+        from: UnixNanos(u64::MAX),
+    };
     vec![
         call(&stamp, facts, begun(Level::Standard), how),
         intent(&stamp, facts, begun(Level::Strict)),

@@ -26,7 +26,7 @@ use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
     CallFacts, CellId, ConnectionFacts, CredentialKind, DecisionFacts, Digest, Ending, GivenFacts, Isolation, Level,
     Origin, OutcomeFacts, PolicyTier, PrincipalFacts, PrincipalKind, Reply, RequestId, SetFacts, Subject, TlsVersion,
-    UnixNanos, Usage, UseFacts,
+    UnixNanos, Usage, UseFacts, Way,
 };
 
 use crate::record::Stamp;
@@ -55,6 +55,7 @@ pub(crate) fn outcome_facts() -> OutcomeFacts {
         streamed: false,
         cell: Some((CellId::mint(&SeededRandom::new(5)), 3)),
         isolation: Some(Isolation::Full),
+        way: Way::default(),
     }
 }
 

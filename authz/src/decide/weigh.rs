@@ -139,6 +139,17 @@ impl Authorizer {
         of_sets(policies.ceilings()).chain(self.granted(policies))
     }
 
+    /// Those of them that are of one tier.
+    pub(crate) fn in_tier<'a>(
+        &'a self,
+        policies: &'a TenantPolicies,
+        tier: PolicyTier,
+    ) -> impl Iterator<Item = &'a Policy> {
+        let ceilings = policies.ceilings().filter(move |ceiling| ceiling.tier() == tier);
+        let granted = (tier == PolicyTier::Tenant).then(|| self.granted(policies));
+        of_sets(ceilings).chain(granted.into_iter().flatten())
+    }
+
     /// Every policy that came with the software.
     pub(crate) fn built_in_policies(&self) -> impl Iterator<Item = &Policy> {
         of_sets([&self.guard_rails, &self.defaults, &self.operators].into_iter())
@@ -172,15 +183,14 @@ fn rated(says: TierExplanation) -> Rated {
 
 impl<'a> Weighed<'a> {
     /// The policies of the tiers that must permit and do not; of all of them, where each does.
-    pub(crate) fn lacking(&self) -> impl Iterator<Item = &'a Policy> {
+    pub(crate) fn lacking(&self) -> impl Iterator<Item = (PolicyTier, &'a Policy)> {
         let silent = |tier: PolicyTier| {
             let lacks = |rated: &Rated| matches!(rated.outcome, Outcome::CeilingDeny | Outcome::ImplicitDeny);
             self.tiers.iter().any(|rated| rated.tier == tier && lacks(rated))
         };
-        let some: Vec<_> = self.permitting.iter().filter(|(tier, _)| silent(*tier)).map(|(_, set)| *set).collect();
-        let all = self.permitting.iter().map(|(_, set)| *set);
-        let of: Vec<_> = if some.is_empty() { all.collect() } else { some };
-        of_sets(of.into_iter())
+        let some: Vec<_> = self.permitting.iter().filter(|(tier, _)| silent(*tier)).copied().collect();
+        let of = if some.is_empty() { self.permitting.clone() } else { some };
+        of.into_iter().flat_map(|(tier, set)| of_sets(std::iter::once(set)).map(move |policy| (tier, policy)))
     }
 
     /// Whether a single policy holds of what was asked; none where it failed to evaluate.

@@ -12,7 +12,7 @@ use crate::decide::Authorizer;
 use crate::error::{PolicyError, SuppositionError};
 use crate::policy::TenantPolicies;
 
-/// An allowed call, as far as grants go.
+/// Allowed calls that are alike, as far as grants go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Used {
     /// Who called.
@@ -23,6 +23,8 @@ pub struct Used {
     pub function: Option<String>,
     /// Policies that allowed it.
     pub policies: Vec<String>,
+    /// How many there were.
+    pub calls: u64,
 }
 
 /// A caller, and what it may do but did not.
@@ -103,7 +105,8 @@ impl Authorizer {
                     unused.push(action.as_str());
                 }
             }
-            let (calls, used) = (own.len() as u64, did.into_iter().collect());
+            let calls = own.iter().map(|call| call.calls).sum();
+            let used = did.into_iter().collect();
             found.callers.push(Idle { who: who.clone(), calls, unused, used });
         }
         Ok(found)
@@ -145,7 +148,7 @@ impl Authorizer {
         for call in used {
             for holder in holders(&call.who, by_role) {
                 let (calls, actions) = by_holder.entry(holder).or_default();
-                *calls += 1;
+                *calls += call.calls;
                 actions.entry(call.action.as_str()).or_default().extend(call.function.as_deref());
             }
         }

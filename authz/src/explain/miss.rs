@@ -10,6 +10,7 @@ use cedar_policy::pst::{
     ResourceConstraint, StaticPolicy, Template, UnaryOp,
 };
 use cedar_policy::{Effect as Says, Policy};
+use cofferdam_model::PolicyTier;
 use serde::Serialize;
 
 use super::PolicyText;
@@ -21,6 +22,8 @@ const PARTS: usize = 10_000;
 /// A permit that does not permit, and what it lacked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Miss {
+    /// In which tier.
+    pub tier: &'static str,
     /// The permit.
     pub policy: PolicyText,
     /// What must hold and does not.
@@ -41,13 +44,13 @@ pub struct Part {
 /// The permit that lacks least, of the tiers that must permit and do not. One that is about another action is only
 /// taken where all are.
 pub(super) fn nearest(weighed: &Weighed<'_>) -> Option<Miss> {
-    let mut permits: Vec<_> = weighed.lacking().filter(|policy| policy.effect() == Says::Permit).collect();
-    permits.sort_by(|a, b| a.id().cmp(b.id()));
+    let mut permits: Vec<_> = weighed.lacking().filter(|(_, policy)| policy.effect() == Says::Permit).collect();
+    permits.sort_by(|(_, a), (_, b)| a.id().cmp(b.id()));
     let mut looked_at = 0;
-    let misses = permits.into_iter().filter_map(|policy| {
+    let misses = permits.into_iter().filter_map(|(tier, policy)| {
         let parts = Parts::of(policy).filter(|_| looked_at < PARTS)?;
         looked_at += parts.scope.len() + parts.conjuncts.len();
-        let (other_action, miss) = parts.judged(weighed, policy);
+        let (other_action, miss) = parts.judged(weighed, (tier, policy));
         (!miss.lacks.is_empty()).then_some((other_action, miss))
     });
     let nearer = misses.min_by_key(|(other, miss)| (*other, miss.lacks.len(), usize::MAX - miss.holds));
@@ -88,7 +91,7 @@ impl Parts {
     }
 
     /// What of it does not hold, and whether that is the action.
-    fn judged(self, weighed: &Weighed<'_>, policy: &Policy) -> (bool, Miss) {
+    fn judged(self, weighed: &Weighed<'_>, (tier, policy): (PolicyTier, &Policy)) -> (bool, Miss) {
         let (mut lacks, mut holds, mut other_action) = (Vec::new(), 0, false);
         let mut judge = |template: Template, text: String| {
             let is = match judged(weighed, template) {
@@ -109,7 +112,7 @@ impl Parts {
                 judge(template, text);
             }
         }
-        (other_action, Miss { policy: PolicyText::of(policy), lacks, holds })
+        (other_action, Miss { tier: tier.as_str(), policy: PolicyText::of(policy), lacks, holds })
     }
 }
 

@@ -12,7 +12,8 @@ mod witness;
 use cedar_policy::{Effect, Policy, PolicyId};
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::{
-    Action, Digest, FunctionLimits, Invoke, Level, Operation, Resource, Supposition, TenantId, UnixNanos, VersionId,
+    Action, Digest, FunctionLimits, Invoke, Level, Operation, PolicyTier, Resource, Supposition, TenantId, UnixNanos,
+    VersionId,
 };
 use serde::Serialize;
 use tracing::{Dispatch, dispatcher};
@@ -63,6 +64,23 @@ pub struct Explanation {
     pub nearest: Option<Miss>,
 }
 
+impl Explanation {
+    /// The same for those whom the texts of ceilings and boundaries are not for: they learn which policies decide, and
+    /// nothing of what those say.
+    #[must_use]
+    pub fn for_tenants(mut self) -> Self {
+        let above = [PolicyTier::Organisation, PolicyTier::Boundary].map(PolicyTier::as_str);
+        if above.contains(&self.answer.tier) {
+            self.deciding.iter_mut().for_each(|policy| policy.text.clear());
+        }
+        if let Some(miss) = self.nearest.as_mut().filter(|miss| above.contains(&miss.tier)) {
+            miss.policy.text.clear();
+            (miss.lacks, miss.holds) = (Vec::new(), 0);
+        }
+        self
+    }
+}
+
 /// What one tier says by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TierSays {
@@ -81,7 +99,8 @@ pub struct PolicyText {
     pub id: String,
     /// `permit` or `forbid`.
     pub effect: &'static str,
-    /// Its text.
+    /// Its text; none where that is not for whoever asks.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub text: String,
 }
 
@@ -119,7 +138,7 @@ impl Authorizer {
                 outcome: rated.outcome.as_str(),
                 policies: rated.policies.clone(),
             });
-            let named = |id: &String| self.policy_text(policies, id);
+            let named = |id: &String| self.policy_text(policies, weighed.tier, id);
             let deciding = weighed.facts.policies.iter().filter_map(named).collect();
             let nearest = (weighed.outcome != Outcome::Allow).then(|| miss::nearest(&weighed)).flatten();
             Explanation { answer: answer(&weighed), tiers: tiers.collect(), deciding, nearest }
@@ -177,10 +196,10 @@ impl Authorizer {
         })
     }
 
-    /// A policy of this set, or one that came with the software, by its id.
-    pub fn policy_text(&self, policies: &TenantPolicies, id: &str) -> Option<PolicyText> {
+    /// A policy of a tier of this set, or one that came with the software, by its id. Tiers may use the same id twice.
+    pub fn policy_text(&self, policies: &TenantPolicies, tier: PolicyTier, id: &str) -> Option<PolicyText> {
         let wanted = PolicyId::new(id);
-        let mut all = self.in_force(policies).chain(self.built_in_policies());
+        let mut all = self.in_tier(policies, tier).chain(self.built_in_policies());
         all.find(|policy| *policy.id() == wanted).map(PolicyText::of)
     }
 

@@ -61,7 +61,7 @@ fn one(condition: &Condition, side: Side, scope: &mut Scope<'_>) -> Test {
     let gap = |scope: &mut Scope<'_>, why: &str| scope.gap(side, format!("condition `{name}` on `{asked}`: {why}"));
     let Some(operator) = Operator::read(name) else { return gap(scope, "no such operator") };
     let Some(key) = key(asked) else { return gap(scope, "nothing here is known by that key") };
-    if let Some(value) = values.iter().find(|value| value.contains("${")) {
+    if let Some(value) = values.iter().find(|value| scope.variables && value.contains("${")) {
         return gap(scope, &format!("the variable in `{value}`"));
     }
     if operator.base == "Null" {
@@ -187,7 +187,12 @@ fn datetime(milliseconds: u64) -> Option<String> {
 }
 
 fn moment(how: &str, value: &str) -> Option<Test> {
-    let at = UnixNanos::parse(value).or_else(|| UnixNanos::parse(&format!("{value}T00:00:00Z")))?;
+    // A date, a date with a time, or seconds since 1970.
+    let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+    let at = match digits {
+        true => UnixNanos(value.parse::<u64>().ok()?.checked_mul(1_000_000_000)?),
+        false => UnixNanos::parse(value).or_else(|| UnixNanos::parse(&format!("{value}T00:00:00Z")))?,
+    };
     let exact = at.0 % 1_000_000 == 0;
     let at = datetime(at.0 / 1_000_000).filter(|_| exact)?;
     let how = match how {

@@ -18,6 +18,8 @@ const VALUE_BYTES: usize = 2048;
 
 /// A document.
 pub(super) struct Document {
+    /// Whether `${...}` stands for something: before version 2012-10-17, and without one, it is a text like others.
+    pub(super) variables: bool,
     pub(super) statements: Vec<Statement>,
 }
 
@@ -81,7 +83,8 @@ impl Document {
             return Err(wrong("the document", format!("{} statements: 1 to {STATEMENTS} are taken", statements.len())));
         }
         let read = |(place, value)| Statement::read(&format!("statement {}", place + 1), value);
-        Ok(Self { statements: statements.iter().enumerate().map(read).collect::<Result<_, _>>()? })
+        let variables = members.get("Version").and_then(Value::as_str) == Some("2012-10-17");
+        Ok(Self { variables, statements: statements.iter().enumerate().map(read).collect::<Result<_, _>>()? })
     }
 }
 

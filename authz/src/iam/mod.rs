@@ -80,6 +80,8 @@ struct Scope<'a> {
     options: &'a Options,
     statement: String,
     allow: bool,
+    /// Whether the document has variables.
+    variables: bool,
     /// Kinds of what its actions are done to.
     kinds: Vec<String>,
     refused: Vec<Refused>,
@@ -122,9 +124,9 @@ pub fn import(
         if statement.principal.is_none() && options.attached.is_none() {
             return Err(IamError::Unattached);
         }
-        let label = statement.sid.clone().unwrap_or_else(|| format!("statement {}", place + 1));
-        let allow = statement.allow;
-        let mut scope = Scope { options, statement: label, allow, kinds: Vec::new(), refused: Vec::new() };
+        let (allow, variables) = (statement.allow, document.variables);
+        let label = label(&document, place);
+        let mut scope = Scope { options, statement: label, allow, variables, kinds: Vec::new(), refused: Vec::new() };
         let id = unique(statement.sid.as_deref(), place, &mut ids);
         if let Some(text) = translated(authorizer, tenant, statement, (&id, &mut scope)) {
             imported.text.push_str(if imported.statements == 0 { "" } else { "\n" });
@@ -138,6 +140,14 @@ pub fn import(
         authorizer.compile(tenant, &[("iam".to_owned(), imported.text.clone())]).map_err(IamError::Cedar)?;
     }
     Ok(imported)
+}
+
+/// What a statement is called: its `Sid`, unless others have the same, or its place.
+fn label(document: &Document, place: usize) -> String {
+    let sid = |at: usize| document.statements.get(at).and_then(|statement| statement.sid.as_deref());
+    let Some(own) = sid(place) else { return format!("statement {}", place + 1) };
+    let alone = (0..document.statements.len()).all(|other| other == place || sid(other) != Some(own));
+    if alone { own.to_owned() } else { format!("{own} (statement {})", place + 1) }
 }
 
 /// A statement as Cedar; none where nothing of it is left.

@@ -33,7 +33,7 @@ fn one(pattern: &str, side: Side, scope: &mut Scope<'_>) -> Test {
     if pattern == "*" {
         return Test::Always;
     }
-    if pattern.contains("${") {
+    if scope.variables && pattern.contains("${") {
         return scope.gap(side, format!("resource `{pattern}`: variables"));
     }
     let segments: Vec<&str> = pattern.splitn(6, ':').collect();

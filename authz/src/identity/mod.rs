@@ -6,6 +6,7 @@
 
 pub mod api_key;
 mod cache;
+mod checks;
 mod claims;
 mod config;
 mod counts;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use cofferdam_model::{Clock, KeyId, TenantId};
 
 pub use self::api_key::{ApiKeyRecord, Pepper, SecretText};
+pub use self::checks::checks;
 pub use self::config::{Algorithm, IssuerConfig};
 pub use self::counts::Gauges;
 pub use self::jwk::JWKS_BYTES;

@@ -276,6 +276,7 @@ fn what_was_used_is_granted_and_what_was_not_is_named() {
         action,
         function: function.map(str::to_owned),
         policies: vec!["10-defaults/deployer".to_owned()],
+        calls: 1,
     };
     let used = [
         call(Action::PutFunction, Some("orders")),

@@ -107,6 +107,32 @@ fn a_boundary_binds_one_tenant_and_its_own_cannot_touch_it() {
 }
 
 #[test]
+fn what_binds_a_tenant_is_told_by_name_version_and_hash_and_its_text_to_operators_alone() {
+    const OPEN: &str = "permit (principal, action, resource);";
+    let world = World::new();
+    let (acme, admin) = world.tenant("acme");
+    let group = organisation(&world, "group");
+    let boundary = Govern::PutBoundary { tenant: acme.clone(), name: "edge".into(), text: OPEN.into() };
+    govern(&world, boundary).unwrap();
+    let ceiling = Govern::PutCeiling { organisation: group.clone(), name: "cap".into(), text: OPEN.into() };
+    govern(&world, ceiling).unwrap();
+    govern(&world, Govern::AssignTenant { tenant: acme.clone(), organisation: Some(group) }).unwrap();
+    let read = || Manage::ReadTenant { tenant: acme.clone() };
+    let (own, operators) = (world.ask(&admin, read()).unwrap(), world.operate(read()).unwrap());
+    for (tier, name) in [("boundary", "edge"), ("ceiling", "cap")] {
+        assert_eq!(own[tier], json!([{ "name": name }]));
+        assert_eq!(operators[tier], json!([{ "name": name, "text": OPEN }]));
+        let set = &own[format!("{tier}_set")];
+        assert_eq!((&set["version"], set["sha256"].as_str().map(str::len)), (&json!(1), Some(64)), "{set}");
+        assert_eq!(*set, operators[format!("{tier}_set")]);
+    }
+    let decided = asked(&world, &world.control, &acme, &read());
+    let hashes: Vec<_> = decided.facts.sets.iter().map(|set| set.digest.to_string()).collect();
+    let told = ["ceiling_set", "boundary_set"].map(|set| own[set]["sha256"].as_str().unwrap().to_owned());
+    assert!(told.iter().all(|hash| hashes.contains(hash)), "decisions name the same: {hashes:?}");
+}
+
+#[test]
 fn ceilings_and_boundaries_are_compiled_before_they_hold() {
     let world = World::new();
     let (acme, _) = world.tenant("acme");

@@ -29,7 +29,7 @@ use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
     Circumstances, Clock, Digest, Ending, FunctionId, FunctionSettings, Manage, Origin, OutcomeFacts, Random, Reply,
-    RequestId, RouteSpec, SecretValue, TenantId, TlsVersion, UnixNanos, Usage,
+    RequestId, RouteSpec, SecretValue, TenantId, TlsVersion, UnixNanos, Usage, Way,
 };
 use serde_json::Value;
 
@@ -59,6 +59,7 @@ impl Reply for Done {
             streamed: false,
             cell: None,
             isolation: None,
+            way: Way::default(),
         }
     }
 }

@@ -168,6 +168,11 @@ enum Next {
 }
 
 impl Pool {
+    /// The clock calls are timed by.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.parts.clock
+    }
+
     /// A pool without cells. To be called within the runtime that is to run them.
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let cells = parts.limits.cells.max(1);

@@ -21,6 +21,8 @@ pub(super) struct Call {
     pub(super) kind: &'static str,
     pub(super) id: String,
     pub(super) roles: Vec<String>,
+    /// Whether `${...}` stands for something, which is for the document to say.
+    pub(super) variables: bool,
     /// Keys in lower case. One that is not there is not there.
     pub(super) keys: BTreeMap<String, Vec<String>>,
 }
@@ -36,6 +38,8 @@ pub(super) enum Holder {
 
 /// Whether the documents of one holder allow a call.
 pub(super) fn allows(document: &Value, holder: &Holder, call: &Call) -> bool {
+    // Without a version it is the old one, in which variables are texts like others.
+    let call = &Call { variables: document["Version"] == "2012-10-17", ..call.clone() };
     let attached = match holder {
         Holder::Resource => true,
         Holder::Role(role) => call.roles.contains(role),
@@ -66,6 +70,14 @@ fn list(value: &Value) -> Vec<String> {
     value.as_array().map_or_else(|| vec![text(value)], |all| all.iter().map(text).collect())
 }
 
+/// What a star and a question mark are where a variable says that they are themselves.
+const STAR: char = '\u{1}';
+const MARK: char = '\u{2}';
+
+fn plain(text: &str) -> String {
+    text.replace(STAR, "*").replace(MARK, "?")
+}
+
 /// `*` any characters, `?` one.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.split_first(), text.split_first()) {
@@ -73,6 +85,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
         (Some((b'*', rest)), _) if glob(rest, text) => true,
         (Some((b'*', _)), Some((_, tail))) => glob(pattern, tail),
         (Some((b'?', rest)), Some((_, tail))) => glob(rest, tail),
+        (Some((1, rest)), Some((b'*', tail))) | (Some((2, rest)), Some((b'?', tail))) => glob(rest, tail),
         (Some((a, rest)), Some((b, tail))) => a == b && glob(rest, tail),
         _ => false,
     }
@@ -116,13 +129,28 @@ fn action(statement: &Value, allow: bool, call: &Call) -> bool {
 
 /// Puts in what variables stand for; none where that is not there.
 fn filled(text: &str, call: &Call) -> Option<String> {
-    let mut out = text.to_owned();
-    while let Some((before, rest)) = out.split_once("${").map(|(a, b)| (a.to_owned(), b.to_owned())) {
-        let (name, after) = rest.split_once('}')?;
-        let value = call.keys.get(&name.to_lowercase()).and_then(|values| values.first())?;
-        out = format!("{before}{value}{after}");
+    if !call.variables {
+        return Some(text.to_owned());
     }
-    Some(out)
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, more)) = rest.split_once("${") {
+        let (name, after) = more.split_once('}')?;
+        let (name, default) = name.split_once(',').map_or((name, None), |(name, rest)| (name, Some(rest.trim())));
+        out += before;
+        match name.trim() {
+            "*" => out.push(STAR),
+            "?" => out.push(MARK),
+            "$" => out.push('$'),
+            name => match call.keys.get(&name.to_lowercase()).map(Vec::as_slice) {
+                // What came with the call is no pattern.
+                Some([one]) => out += &one.replace('*', &STAR.to_string()).replace('?', &MARK.to_string()),
+                Some(_) => return None,
+                None => out += default?.trim_matches('\''),
+            },
+        }
+        rest = after;
+    }
+    Some(out + rest)
 }
 
 fn resource(statement: &Value, call: &Call) -> bool {
@@ -209,8 +237,8 @@ fn compare(operator: &str, given: &str, value: &str) -> bool {
         other => unreachable!("{other}"),
     };
     match operator {
-        "StringEquals" => given == value,
-        "StringEqualsIgnoreCase" => given.to_lowercase() == value.to_lowercase(),
+        "StringEquals" => given == plain(value),
+        "StringEqualsIgnoreCase" => given.to_lowercase() == plain(value).to_lowercase(),
         "StringLike" => glob(value.as_bytes(), given.as_bytes()),
         "Bool" => given == value.to_lowercase(),
         "IpAddress" => inside(given, value),
@@ -237,8 +265,11 @@ fn inside(given: &str, network: &str) -> bool {
     width == other && bits <= width && (width - bits >= 128 || a >> (width - bits) == b >> (width - bits))
 }
 
-/// Of `2026-11-20`, `2026-11-20T10:00:00Z` and the same with milliseconds.
+/// Of `2026-11-20`, `2026-11-20T10:00:00Z`, the same with milliseconds, and seconds since 1970.
 fn milliseconds(text: &str) -> Option<i64> {
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        return text.parse::<i64>().ok()?.checked_mul(1000);
+    }
     let (date, time) = text.trim_end_matches('Z').split_once('T').unwrap_or((text, "00:00:00"));
     let date: Vec<i64> = date.split('-').map(|part| part.parse().ok()).collect::<Option<_>>()?;
     let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));

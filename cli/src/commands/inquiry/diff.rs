@@ -2,13 +2,13 @@
 //!
 //! Owns which calls both sets are asked about. Must never say that nothing changes without saying of how many calls.
 
+use cofferdam_authz::TenantPolicies;
 use cofferdam_authz::explain::{Changes, Flip, PolicyText, Witnesses, changes, tenant_named};
-use cofferdam_authz::{Authorizer, TenantPolicies};
 use cofferdam_model::{Clock, Supposition};
 use serde_json::json;
 
 use super::policy::DiffArgs;
-use super::{Tenant, authorizer, compiled, facts, sources, told};
+use super::{Seen, Skipped, Tenant, authorizer, compiled, facts, sources, told};
 use crate::commands::Context;
 use crate::failure::{Failure, Kind};
 use crate::remote::RemoteArgs;
@@ -18,45 +18,65 @@ const SHOWN: usize = 50;
 
 pub(super) fn run(args: &DiffArgs, remote: &RemoteArgs, context: &Context, clock: &dyn Clock) -> Result<(), Failure> {
     let authorizer = authorizer()?;
-    let (before, after, recorded, known) = match &args.tenant {
+    let (mut found, mut skipped, mut seen, mut unseen) = (Vec::new(), Skipped::default(), None, None);
+    let now = clock.now();
+    let mut ask = |sets: (&TenantPolicies, &TenantPolicies), request: &Supposition| {
+        let flip = authorizer.flip(sets, request, now);
+        found.extend(flip.map_err(|error| Failure::new(Kind::Invalid, error.to_string()))?);
+        Ok(())
+    };
+    let mut recorded = 0;
+    let (before, after, known) = match &args.tenant {
         None => {
             let id = tenant_named("files");
             let before = compiled(&authorizer, &id, &sources(&args.before)?)?;
-            (before, compiled(&authorizer, &id, &sources(&args.after)?)?, Vec::new(), Vec::new())
+            (before, compiled(&authorizer, &id, &sources(&args.after)?)?, Vec::new())
         }
         Some(name) => {
             let remote = remote.open(&context.layout)?;
             let tenant = Tenant::ask(&remote, name)?;
-            let records = if args.recorded { args.records.read(&remote, &tenant, clock)?.all } else { Vec::new() };
-            let recorded = records.iter().filter_map(|record| Supposition::of(&facts(record)?).ok());
             let candidate = tenant.with(&sources(&args.after)?, args.whole);
-            let after = tenant.granting(&authorizer, &candidate)?;
-            let recorded: Vec<_> = recorded.collect();
-            (tenant.policies(&authorizer)?, after, recorded, tenant.callers(&remote)?)
+            let sets = (tenant.policies(&authorizer)?, tenant.granting(&authorizer, &candidate)?);
+            unseen = tenant.unseen();
+            if args.recorded {
+                let read = args.records.each(&remote, &tenant, clock, &mut |record| {
+                    let Some(call) = facts(&record) else {
+                        skipped.unread(&record);
+                        return Ok(());
+                    };
+                    match Supposition::of(&call) {
+                        Ok(asked) => {
+                            recorded += 1;
+                            ask((&sets.0, &sets.1), &asked)
+                        }
+                        Err(why) => {
+                            skipped.one(why.to_string(), call.request.as_str());
+                            Ok(())
+                        }
+                    }
+                });
+                seen = Some(read?);
+            }
+            (sets.0, sets.1, tenant.callers(&remote)?)
         }
     };
     let generated = Witnesses::of(&authorizer, &[&before, &after], &known, args.generated);
-    let asked = generated.requests.len() + recorded.len();
-    let requests = recorded.iter().chain(&generated.requests);
-    let flips = flips(&authorizer, (&before, &after), requests, clock)?;
+    let asked = generated.requests.len() + recorded;
+    generated.requests.iter().try_for_each(|request| ask((&before, &after), request))?;
+    let flips = found;
     let texts = changes(&authorizer.policy_texts(&before), &authorizer.policy_texts(&after));
     let value = json!({
         "changes": texts, "flips": flips, "requests": asked, "requests_left_out": generated.left_out,
+        "recorded": recorded, "looked_at": seen.as_ref().map(Seen::told), "not_asked": skipped.told(), "unseen": unseen,
     });
-    context.output.result(&value, || lines(&texts, &flips, asked, generated.left_out))?;
+    context.output.result(&value, || {
+        let mut lines = lines(&texts, &flips, asked, generated.left_out);
+        lines.extend(skipped.lines("could not be asked about"));
+        lines.extend(seen.as_ref().map(Seen::line));
+        lines.extend(unseen.map(str::to_owned));
+        lines
+    })?;
     new_access(&flips, args.deny_new_access)
-}
-
-fn flips<'a>(
-    authorizer: &Authorizer,
-    sets: (&TenantPolicies, &TenantPolicies),
-    requests: impl Iterator<Item = &'a Supposition>,
-    clock: &dyn Clock,
-) -> Result<Vec<Flip>, Failure> {
-    let now = clock.now();
-    let all = requests.map(|request| authorizer.flip(sets, request, now));
-    let flips: Result<Vec<_>, _> = all.filter_map(Result::transpose).collect();
-    flips.map_err(|error| Failure::new(Kind::Invalid, error.to_string()))
 }
 
 /// Ends with a finding where that is asked for, and something is allowed that was not.

@@ -2,12 +2,14 @@
 //!
 //! Owns which records count as use. Must never count a call that was not allowed.
 
+use std::collections::HashMap;
+
 use clap::Args;
 use cofferdam_authz::explain::{Holder, Used};
-use cofferdam_model::{CallFacts, Clock, Supposition};
-use serde_json::json;
+use cofferdam_model::{Action, Asker, Clock, Supposition};
+use serde_json::{Value, json};
 
-use super::{RecordArgs, Records, Tenant, authorizer, facts, told};
+use super::{RecordArgs, Seen, Skipped, Tenant, authorizer, facts, told, with};
 use crate::commands::Context;
 use crate::failure::{Failure, Kind};
 use crate::remote::{Remote, RemoteArgs};
@@ -21,33 +23,100 @@ pub(super) struct ReportArgs {
     records: RecordArgs,
 }
 
-fn used(tenant: &Tenant, records: &Records) -> Vec<Used> {
-    let one = |call: CallFacts| {
-        let decision = call.decision.as_ref().filter(|decision| decision.outcome == "allow")?;
-        let asked = Supposition::of(&call).ok()?;
-        // Operators act by policies of the platform, which are not the tenant's to trim.
-        let own = asked.principal.tenant.as_deref().is_none_or(|home| home == tenant.id.as_str());
-        let (action, function, policies) = (asked.action, asked.function.clone(), decision.policies.clone());
-        own.then_some(Used { who: asked.principal, action, function, policies })
-    };
-    let here = |call: &CallFacts| call.tenant.as_deref() == Some(tenant.id.as_str());
-    records.all.iter().filter_map(facts).filter(here).filter_map(one).collect()
+/// What was used, and what was looked at to know it.
+struct Report {
+    remote: Remote,
+    tenant: Tenant,
+    used: Vec<Used>,
+    seen: Seen,
+    skipped: Skipped,
+    /// Calls that were not allowed, which use nothing.
+    refused: u64,
+    /// Calls of operators, who act by policies of the platform, which are not the tenant's to trim.
+    operators: u64,
 }
 
-fn asked(
-    args: &ReportArgs,
-    remote: &RemoteArgs,
-    context: &Context,
-    clock: &dyn Clock,
-) -> Result<(Remote, Tenant, Vec<Used>, bool), Failure> {
+/// What makes two calls one use.
+type Use = (Asker, Action, Option<String>, Vec<String>);
+
+/// The uses of many calls, as many as there are different ones.
+#[derive(Default)]
+struct Uses {
+    calls: HashMap<Use, u64>,
+    skipped: Skipped,
+    refused: u64,
+    operators: u64,
+}
+
+impl Uses {
+    fn one(&mut self, tenant: &Tenant, record: &Value) {
+        let Some(call) = facts(record) else { return self.skipped.unread(record) };
+        let here = call.tenant.as_deref() == Some(tenant.id.as_str());
+        let allowed = call.decision.as_ref().filter(|decision| decision.outcome == "allow");
+        let Some(decision) = allowed.filter(|_| here) else {
+            self.refused += 1;
+            return;
+        };
+        let asked = match Supposition::of(&call) {
+            Ok(asked) => asked,
+            Err(why) => return self.skipped.one(why.to_string(), call.request.as_str()),
+        };
+        if asked.principal.tenant.as_deref().is_some_and(|home| home != tenant.id.as_str()) {
+            self.operators += 1;
+            return;
+        }
+        // Which session it was, and what it was good for, is nothing grants are made of.
+        let who = Asker { session: None, scopes: None, certificate: None, ..asked.principal };
+        let one = (who, asked.action, asked.function, decision.policies.clone());
+        *self.calls.entry(one).or_default() += 1;
+    }
+}
+
+fn report(args: &ReportArgs, remote: &RemoteArgs, context: &Context, clock: &dyn Clock) -> Result<Report, Failure> {
     let remote = remote.open(&context.layout)?;
     let tenant = Tenant::ask(&remote, &args.tenant)?;
-    let records = args.records.read(&remote, &tenant, clock)?;
-    let used = used(&tenant, &records);
-    if records.more {
-        context.output.note("there are more records: raise --most, or ask for less time");
+    let mut uses = Uses::default();
+    let seen = args.records.each(&remote, &tenant, clock, &mut |record| {
+        uses.one(&tenant, &record);
+        Ok(())
+    })?;
+    let Uses { calls, skipped, refused, operators } = uses;
+    let one = |((who, action, function, policies), calls)| Used { who, action, function, policies, calls };
+    let used = calls.into_iter().map(one).collect();
+    Ok(Report { remote, tenant, used, seen, skipped, refused, operators })
+}
+
+impl Report {
+    fn calls(&self) -> u64 {
+        self.used.iter().map(|used| used.calls).sum()
     }
-    Ok((remote, tenant, used, records.more))
+
+    /// What both reports tell besides what they found.
+    fn told(&self, mut found: Value) -> Value {
+        for (name, value) in [
+            ("calls", json!(self.calls())),
+            ("calls_refused", json!(self.refused)),
+            ("calls_of_operators", json!(self.operators)),
+            ("not_judged", json!(self.skipped.told())),
+            ("looked_at", self.seen.told()),
+            ("more_records", json!(self.seen.more)),
+        ] {
+            found = with(found, name, value);
+        }
+        found
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!(
+            "{} allowed calls looked at; {} that were refused and {} of operators are none",
+            self.calls(),
+            self.refused,
+            self.operators
+        )];
+        lines.extend(self.skipped.lines("could not be judged"));
+        lines.push(self.seen.line());
+        lines
+    }
 }
 
 pub(super) fn unused(
@@ -56,16 +125,19 @@ pub(super) fn unused(
     context: &Context,
     clock: &dyn Clock,
 ) -> Result<(), Failure> {
-    let (remote, tenant, used, more) = asked(args, remote, context, clock)?;
-    let (authorizer, callers) = (authorizer()?, tenant.callers(&remote)?);
+    let report = report(args, remote, context, clock)?;
+    let Report { remote, tenant, used, .. } = &report;
+    let (authorizer, callers) = (authorizer()?, tenant.callers(remote)?);
     let policies = tenant.policies(&authorizer)?;
     let found = authorizer
-        .unused(&policies, (&callers, &tenant.functions), &used, clock.now())
+        .unused(&policies, (&callers, &tenant.functions), used, clock.now())
         .map_err(|error| Failure::new(Kind::Invalid, error.to_string()))?;
-    let value =
-        json!({ "calls": used.len(), "more_records": more, "policies": found.policies, "callers": found.callers });
+    let value = json!({ "policies": found.policies, "callers": found.callers, "unseen": tenant.unseen() });
+    let value = report.told(value);
     context.output.result(&value, || {
-        let mut lines = vec![format!("{} allowed calls looked at", used.len()), String::new()];
+        let mut lines = report.lines();
+        lines.extend(tenant.unseen().map(str::to_owned));
+        lines.push(String::new());
         lines.push(format!("permits that allowed nothing ({})", found.policies.len()));
         lines.extend(found.policies.iter().map(|id| format!("  {id}")));
         for idle in found.callers.iter().filter(|idle| !idle.unused.is_empty()) {
@@ -83,12 +155,15 @@ pub(super) fn least_privilege(
     context: &Context,
     clock: &dyn Clock,
 ) -> Result<(), Failure> {
-    let (_, tenant, used, more) = asked(args, remote, context, clock)?;
+    let report = report(args, remote, context, clock)?;
+    let Report { tenant, used, .. } = &report;
     let proposed = authorizer()?
-        .least_privilege(&tenant.id, &used, by_role)
+        .least_privilege(&tenant.id, used, by_role)
         .map_err(|error| Failure::new(Kind::Invalid, error.to_string()))?;
-    context.output.result(&json!({ "calls": used.len(), "more_records": more, "proposals": proposed }), || {
-        let mut lines = Vec::new();
+    context.output.result(&report.told(json!({ "proposals": proposed })), || {
+        // As comments, so that the whole is a policy.
+        let mut lines: Vec<_> = report.lines().iter().map(|line| format!("// {}", one_line(line))).collect();
+        lines.push(String::new());
         for proposal in &proposed {
             let whom = match &proposal.holder {
                 Holder::Role(role) => format!("role {role}"),
@@ -96,12 +171,15 @@ pub(super) fn least_privilege(
                 Holder::Account(name) => format!("account {name}"),
                 Holder::Anonymous => "callers without a credential".to_owned(),
             };
-            // A name of a caller could hold a line's end; as a comment it must stay one.
-            let whom: String = whom.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-            lines.push(format!("// {whom}: what {} calls used", proposal.calls));
+            lines.push(format!("// {}: what {} calls used", one_line(&whom), proposal.calls));
             lines.extend(proposal.text.lines().map(str::to_owned));
             lines.push(String::new());
         }
         lines
     })
+}
+
+/// A name of a caller could hold a line's end; as a comment it must stay one.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -9,21 +9,20 @@ mod diff;
 mod grants;
 mod import;
 pub(crate) mod policy;
+mod records;
 mod replay;
 mod simulate;
 mod told;
 pub(crate) mod why;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::Args;
-use cofferdam_audit::select::{Wanted, select_in};
 use cofferdam_authz::{Authorizer, Owner, PolicyError, TenantPolicies, Texts, explain};
-use cofferdam_model::{Asker, CallFacts, Clock, OrganisationId, PrincipalKind, TenantId, UnixNanos};
+use cofferdam_model::{Asker, Digest, OrganisationId, PolicyTier, PrincipalKind, Simulation, Supposition, TenantId};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::usage::{When, when};
+use self::records::{RecordArgs, Seen, Skipped, facts};
 use super::{input, tenant_path};
 use crate::failure::{Failure, Kind};
 use crate::output::{items, text};
@@ -31,126 +30,6 @@ use crate::remote::Remote;
 
 /// Bytes of a policy file.
 const POLICY_BYTES: usize = 64 * 1024;
-/// From so many milliseconds ago on records are read where nothing else is said.
-const USUAL_MS: u64 = 24 * 3_600_000;
-
-/// Which records.
-#[derive(Debug, Args)]
-pub(crate) struct RecordArgs {
-    /// From when on: 2026-11-20T10:00:00Z, 2026-11-20, or how long ago, as in 30d [default: 24h]
-    #[arg(long, value_name = "TIME", value_parser = when)]
-    since: Option<When>,
-    /// Until when, said like --since [default: now]
-    #[arg(long, value_name = "TIME", value_parser = when)]
-    until: Option<When>,
-    /// Records looked at, at most
-    #[arg(long, value_name = "NUMBER", default_value_t = 100_000)]
-    most: usize,
-    /// Directory of a log, or of a copy of one, instead of asking the node
-    #[arg(long, value_name = "DIR")]
-    log: Option<PathBuf>,
-}
-
-/// Records, and whether there were more.
-pub(crate) struct Records {
-    pub(crate) all: Vec<Value>,
-    pub(crate) more: bool,
-}
-
-impl RecordArgs {
-    fn range(&self, clock: &dyn Clock) -> (UnixNanos, UnixNanos) {
-        let now = clock.now();
-        let since = self.since.unwrap_or(When::Ago(USUAL_MS)).before(now);
-        (since, self.until.map_or(UnixNanos(u64::MAX), |until| until.before(now)))
-    }
-
-    /// Those of a tenant, from the node or from the files of a log.
-    fn read(&self, remote: &Remote, tenant: &Tenant, clock: &dyn Clock) -> Result<Records, Failure> {
-        let range = self.range(clock);
-        match &self.log {
-            Some(dir) => from_files(dir, Some(tenant.id.as_str()), (None, range), self.most),
-            None => from_node(remote, &tenant.name, (None, range), self.most),
-        }
-    }
-}
-
-/// What is asked of records: one request's, and when.
-pub(crate) type Asked<'a> = (Option<&'a str>, (UnixNanos, UnixNanos));
-
-/// Records out of a log's files.
-pub(crate) fn from_files(
-    dir: &Path,
-    tenant: Option<&str>,
-    (request, (since, until)): Asked<'_>,
-    most: usize,
-) -> Result<Records, Failure> {
-    if !dir.is_dir() {
-        return Err(Failure::new(Kind::NotFound, format!("there is no log at `{}`", dir.display())));
-    }
-    let (mut all, mut from) = (Vec::new(), None);
-    loop {
-        let records = most.saturating_sub(all.len());
-        let page = select_in(dir, &Wanted { tenant, request, since, until, from, records })?;
-        all.extend(page.lines.iter().filter_map(|line| serde_json::from_str(line).ok()));
-        match page.next {
-            Some(_) if all.len() >= most => return Ok(Records { all, more: true }),
-            None => return Ok(Records { all, more: false }),
-            next => from = next,
-        }
-    }
-}
-
-/// Records a node gives of a tenant.
-pub(crate) fn from_node(
-    remote: &Remote,
-    tenant: &str,
-    (request, (since, until)): Asked<'_>,
-    most: usize,
-) -> Result<Records, Failure> {
-    let mut path = format!("{}/audit?since={since}", tenant_path(tenant));
-    if until != UnixNanos(u64::MAX) {
-        path = format!("{path}&until={until}");
-    }
-    if let Some(request) = request {
-        path = format!("{path}&request={request}");
-    }
-    let (mut all, mut from) = (Vec::new(), String::new());
-    loop {
-        let page = remote.call(Method::GET, &format!("{path}{from}"), None)?;
-        all.extend_from_slice(items(&page, "records"));
-        match page.get("next").and_then(Value::as_u64) {
-            Some(_) if all.len() >= most => return Ok(Records { all, more: true }),
-            Some(next) => from = format!("&from={next}"),
-            None => return Ok(Records { all, more: false }),
-        }
-    }
-}
-
-/// The facts a record of a call tells; none for other kinds.
-pub(crate) fn facts(record: &Value) -> Option<CallFacts> {
-    let kind = record.get("kind")?.as_str()?;
-    if !["call", "intent", "refusal"].contains(&kind) {
-        return None;
-    }
-    let mut record = record.clone();
-    let received = record.get("received")?.clone();
-    let members = record.as_object_mut()?;
-    members.insert("at".to_owned(), received);
-    // Written for people, one line each; `uses` tells them.
-    members.remove("uses");
-    let sets = members.get_mut("decision").and_then(|decision| decision.get_mut("sets"));
-    if let Some(sets) = sets {
-        let by_tier = sets.as_object().into_iter().flatten();
-        *sets = by_tier.map(|(tier, set)| set_of(tier, set)).collect();
-    }
-    serde_json::from_value(record).ok()
-}
-
-/// The state of a tier's policies, as facts have it.
-fn set_of(tier: &str, set: &Value) -> Value {
-    json!({ "tier": tier, "owner": set["owner"], "version": set["version"], "digest": set["sha256"] })
-}
-
 /// A tenant as a node describes it.
 pub(crate) struct Tenant {
     pub(crate) id: TenantId,
@@ -161,6 +40,8 @@ pub(crate) struct Tenant {
     organisation: Option<(OrganisationId, Vec<(String, String)>)>,
     functions: Vec<String>,
     members: Vec<Asker>,
+    /// Whether something binds it whose texts are not for whoever asks.
+    bound_unseen: bool,
     pub(crate) described: Value,
 }
 
@@ -174,6 +55,8 @@ impl Tenant {
         let texts = |of: &str| -> Vec<(String, String)> {
             items(&described, of).iter().map(|row| (text(row, "name"), text(row, "text"))).collect()
         };
+        let bound = ["boundary", "ceiling"].into_iter().flat_map(|of| items(&described, of));
+        let bound_unseen = bound.into_iter().any(|row| row.get("text").is_none());
         let organisation = described.get("organisation_id").and_then(Value::as_str);
         let organisation = organisation.map(|id| OrganisationId::parse(id).map_err(wrong)).transpose()?;
         Ok(Self {
@@ -192,6 +75,7 @@ impl Tenant {
                     Asker { issuer, ..member }
                 })
                 .collect(),
+            bound_unseen,
             described,
         })
     }
@@ -201,17 +85,49 @@ impl Tenant {
         self.granting(authorizer, &self.policies)
     }
 
-    /// The same with this granted instead; what binds the tenant from above stays.
+    /// The same with this granted instead; what binds the tenant from above stays, as far as its texts are told.
     fn granting(&self, authorizer: &Authorizer, sources: &[(String, String)]) -> Result<TenantPolicies, Failure> {
         let granted = compiled(authorizer, &self.id, sources)?.suspended(!self.active);
         let tier = |owner: Owner, sources: &[(String, String)]| {
-            let some = (!sources.is_empty()).then(|| Texts { version: 0, sources: sources.to_vec() });
+            let some =
+                (!sources.is_empty() && !self.bound_unseen).then(|| Texts { version: 0, sources: sources.to_vec() });
             some.map(|texts| authorizer.tier(owner, texts, None)).transpose().map_err(refused)
         };
         let set = granted.within(tier(Owner::Boundary(self.id.clone()), &self.boundary)?);
         let Some((id, ceiling)) = &self.organisation else { return Ok(set) };
         let ceiling = tier(Owner::Organisation(id.clone()), ceiling)?;
         Ok(set.under(id.clone(), ceiling))
+    }
+
+    /// The state of each tier that binds it or is its own, of `policies` what they grant.
+    fn sets(&self, policies: &TenantPolicies) -> Vec<(PolicyTier, Digest)> {
+        let told = |of: &str| Digest::parse(self.described.get(of)?.get("sha256")?.as_str()?);
+        let above = [(PolicyTier::Organisation, told("ceiling_set")), (PolicyTier::Boundary, told("boundary_set"))];
+        let above = above.into_iter().filter_map(|(tier, digest)| Some((tier, digest?)));
+        above.chain([(PolicyTier::Tenant, policies.digest())]).collect()
+    }
+
+    /// What the node says of supposed calls, by the tenant's policies or by these instead.
+    fn answers(
+        &self,
+        remote: &Remote,
+        (requests, explain): (Vec<Supposition>, bool),
+        policies: Option<Vec<(String, String)>>,
+    ) -> Result<Vec<Value>, Failure> {
+        let asked = requests.len();
+        let simulation = Simulation { requests, policies, explain };
+        let path = format!("{}/simulate", tenant_path(&self.name));
+        let answer = remote.call(Method::POST, &path, Some(&json!(simulation)))?;
+        let answers = items(&answer, "answers").to_vec();
+        let wrong = || Failure::new(Kind::Remote, format!("{} answers to {asked} questions", answers.len()));
+        if answers.len() == asked { Ok(answers) } else { Err(wrong()) }
+    }
+
+    /// What is said where its texts are not all told.
+    fn unseen(&self) -> Option<&'static str> {
+        self.bound_unseen.then_some(
+            "what binds the tenant from above is told to operators alone: it is not looked at here, and may allow less",
+        )
     }
 
     /// Its policies, with these in the place of those of their names; or these alone.

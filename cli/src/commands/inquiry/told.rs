@@ -55,8 +55,7 @@ pub(crate) fn explanation(told: &Value) -> Vec<String> {
     }
     for policy in items(told, "deciding") {
         lines.push(String::new());
-        lines.push(format!("{} says:", text(policy, "id")));
-        lines.extend(text(policy, "text").lines().map(|line| format!("  {line}")));
+        lines.extend(says(policy));
     }
     if let Some(miss) = told.get("nearest") {
         lines.push(String::new());
@@ -65,9 +64,21 @@ pub(crate) fn explanation(told: &Value) -> Vec<String> {
     lines
 }
 
+/// A policy with its text, where that is told to whoever asks.
+pub(crate) fn says(policy: &Value) -> Vec<String> {
+    let (id, said) = (text(policy, "id"), policy.get("text").and_then(Value::as_str));
+    let Some(said) = said else { return vec![format!("{id} is the operators': its text is not told")] };
+    let lines = said.lines().map(|line| format!("  {line}"));
+    std::iter::once(format!("{id} says:")).chain(lines).collect()
+}
+
 /// What the nearest permit lacks.
 pub(crate) fn nearest(miss: &Value) -> Vec<String> {
-    let id = miss.get("policy").map(|policy| text(policy, "id")).unwrap_or_default();
+    let policy = miss.get("policy").cloned().unwrap_or_default();
+    let id = text(&policy, "id");
+    if policy.get("text").is_none() {
+        return vec![format!("nearest permit: {id}, which is the operators': its text is not told")];
+    }
     let mut lines = vec![format!("nearest permit: {id} ({} of its parts hold), which lacks:", text(miss, "holds"))];
     lines.extend(items(miss, "lacks").iter().map(|part| format!("  {}  [{}]", text(part, "text"), text(part, "is"))));
     lines
@@ -88,7 +99,9 @@ mod tests {
             "outcome": "implicit_deny", "tier": "tenant", "policies": [],
             "tiers": [{ "tier": "platform", "outcome": "allow", "policies": [] }],
             "deciding": [{ "id": "mine/1", "effect": "forbid", "text": "forbid (\n);" }],
-            "nearest": { "policy": { "id": "mine/2" }, "holds": 3, "lacks": [{ "text": "a == b", "is": "false" }] },
+            "nearest": {
+                "policy": { "id": "mine/2", "text": "permit" }, "holds": 3, "lacks": [{ "text": "a == b", "is": "false" }],
+            },
         }));
         let all = told.join("\n");
         for wanted in
@@ -96,5 +109,15 @@ mod tests {
         {
             assert!(all.contains(wanted), "{wanted} in\n{all}");
         }
+    }
+
+    #[test]
+    fn a_text_that_is_not_told_is_said_so() {
+        let told = explanation(&json!({
+            "outcome": "ceiling_deny", "tier": "organisation", "policies": ["ceiling:o_1/edge/1"],
+            "deciding": [{ "id": "ceiling:o_1/edge/1", "effect": "forbid" }],
+            "nearest": { "policy": { "id": "ceiling:o_1/edge/2" }, "holds": 0, "lacks": [] },
+        }));
+        assert_eq!(told.iter().filter(|line| line.ends_with("its text is not told")).count(), 2, "{told:#?}");
     }
 }
