@@ -4,7 +4,7 @@
 //! fail or grow past what a frame can hold, whatever a client sent, and never write a body, credential or secret.
 
 use cofferdam_model::{
-    CallFacts, EgressFacts, Ending, Level, Origin, OutcomeFacts, Random, TlsVersion, UnixNanos, Usage,
+    CallFacts, EgressFacts, Ending, Level, Origin, OutcomeFacts, Random, TlsVersion, UnixNanos, Usage, Way,
 };
 use serde::Deserialize;
 use std::borrow::Cow;
