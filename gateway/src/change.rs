@@ -11,7 +11,7 @@ use cofferdam_audit::{Entry, Recorded};
 use cofferdam_authz::Permit;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    EgressRule, Ending, FunctionId, Govern, LogRange, Manage, Operation as _, OrganisationId, TenantId,
+    EgressRule, Ending, FunctionId, Govern, KeyKind, LogRange, Manage, Operation as _, OrganisationId, TenantId,
 };
 use cofferdam_sandbox::{Cause, LogPage};
 use http::StatusCode;
@@ -82,7 +82,8 @@ async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> 
     })?;
     let told = match recorded.value().operation() {
         Manage::ReadLogs { function, range } => read_logs(node, function, *range).await?,
-        Manage::ReadUsage { .. } => read_usage(node, recorded)?,
+        // When a key was last used is counted as usage is.
+        Manage::ReadUsage { .. } | Manage::ListKeys { .. } => counted(node, recorded)?,
         Manage::SimulatePolicy { tenant, simulation } => {
             tokio::task::block_in_place(|| inquire::simulate(node, tenant, simulation))?
         }
@@ -96,17 +97,31 @@ async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> 
             serde_json::json!({ "cells": told })
         }
         Manage::ReadMetrics => {
-            let text = node.metrics.exposition(&node.sandbox.gauges(), &node.identities.gauges());
+            let keys = node.live.control().vault().gauges();
+            let text = node.metrics.exposition(&node.sandbox.gauges(), &node.identities.gauges(), &keys);
             return Ok(Told::Text(metrics::MEDIA_TYPE, text));
         }
         Manage::RotateIssuerKey { .. } => rotated(node, recorded)?,
         Manage::PublishVersion { .. } => publish(node, recorded, body).await?,
         operation => {
+            if opens(operation) {
+                node.live.control().keys_at_hand(&operation.tenant()).await?;
+            }
             check_credentials(node, operation)?;
             apply(node, recorded)?
         }
     };
     Ok(Told::Json(told))
+}
+
+/// Whether a change seals something of its tenant or opens it. Its keys may be elsewhere, and no thread is to wait.
+fn opens(operation: &Manage) -> bool {
+    match operation {
+        Manage::PutSecret { .. } | Manage::RotateSecret { .. } => true,
+        Manage::PutFunction { settings, .. } => settings.egress.iter().any(|rule| rule.credential.is_some()),
+        Manage::CreateKey { settings, .. } => settings.kind == KeyKind::Sigv4,
+        _ => false,
+    }
 }
 
 /// Refuses a credential with which no call could be made: better told to whoever sets it than to each caller of the
@@ -196,8 +211,8 @@ async fn read_logs(node: &Node, function: &FunctionRef, range: LogRange) -> Resu
     Ok(serde_json::json!({ "lines": lines, "cursor": cursor.to_string(), "missed": missed }))
 }
 
-/// What a tenant's functions used, counted up to now as far as that takes no time to speak of.
-fn read_usage(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json::Value, Refusal> {
+/// What is counted from the log, up to now as far as that takes no time to speak of.
+fn counted(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json::Value, Refusal> {
     tokio::task::block_in_place(|| {
         let behind = node.meter.catch_up(STEPS_TO_ANSWER)?;
         let mut answer = node.live.control().apply(recorded)?;
