@@ -1,8 +1,8 @@
 //! Our check of signatures against AWS's own signer: what it signs is taken, and nothing that differs from it anywhere.
 //!
 //! Where the two read a request differently on purpose, nothing is generated: a `+` in a query (a space to the signer,
-//! a plus here: `%20` and `%2B` mean one thing to both), a tab in a field, and paths it would rewrite, which the gateway
-//! refuses before.
+//! a plus here: `%20` and `%2B` mean one thing to both), a tab in a field, and paths it would rewrite, which the
+//! gateway refuses before.
 
 use std::time::{Duration, SystemTime};
 
