@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
-use cofferdam_model::{Ending, UnixNanos, Usage};
+use cofferdam_model::{CredentialKind, Ending, UnixNanos, Usage};
 use serde::Deserialize;
 
 use crate::error::{AuditError, VerifyError};
@@ -33,6 +33,8 @@ pub struct Followed<'a> {
     pub action: Option<Cow<'a, str>>,
     /// Resource.
     pub resource: Option<Cow<'a, str>>,
+    /// Id of the key that its principal showed or signed with; of no other credential.
+    pub key: Option<Cow<'a, str>>,
     /// How the decision came out.
     pub decision: Option<Cow<'a, str>>,
     /// Whether the answer follows in a stream, with a closing record.
@@ -57,6 +59,8 @@ struct Fields<'a> {
     #[serde(borrow, default)]
     resource: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
+    principal: Option<Principal<'a>>,
+    #[serde(borrow, default)]
     decision: Option<Decision<'a>>,
     #[serde(default)]
     streamed: bool,
@@ -67,9 +71,25 @@ struct Fields<'a> {
 }
 
 #[derive(Deserialize)]
+struct Principal<'a> {
+    #[serde(borrow, default)]
+    credential: Cow<'a, str>,
+    #[serde(borrow, default)]
+    credential_id: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
 struct Decision<'a> {
     #[serde(borrow)]
     outcome: Cow<'a, str>,
+}
+
+impl<'a> Principal<'a> {
+    /// A token's id is whatever its issuer says: only those of keys are of ours.
+    fn key(self) -> Option<Cow<'a, str>> {
+        let keys = [CredentialKind::ApiKey, CredentialKind::Sigv4];
+        self.credential_id.filter(|_| keys.iter().any(|kind| kind.as_str() == self.credential))
+    }
 }
 
 impl<'a> Followed<'a> {
@@ -85,6 +105,7 @@ impl<'a> Followed<'a> {
             tenant: fields.tenant,
             action: fields.action,
             resource: fields.resource,
+            key: fields.principal.and_then(Principal::key),
             decision: fields.decision.map(|decision| decision.outcome),
             streamed: fields.streamed,
             ending,

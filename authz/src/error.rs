@@ -7,7 +7,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cofferdam_model::PrincipalFacts;
+use cofferdam_model::{KeyId, PrincipalFacts};
 
 use crate::identity::{Principal, RevokedBy};
 
@@ -41,6 +41,15 @@ pub enum IdentityError {
         /// Why, where this very call tried.
         #[source]
         cause: Option<FetchError>,
+    },
+    /// Whether it is any good cannot be told now: its secret is sealed, and what opens it cannot be had.
+    #[error("the secret of key `{key}` cannot be opened now")]
+    Sealed {
+        /// Which key.
+        key: KeyId,
+        /// Why.
+        #[source]
+        cause: Box<dyn Error + Send + Sync>,
     },
     /// It may be good, and whether it was shown before cannot be remembered now.
     #[error("too many signatures to remember")]

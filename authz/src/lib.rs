@@ -27,7 +27,7 @@ pub use error::{
 pub use identity::{
     AccessSecrets, Algorithm, ApiKeyRecord, Claim, ClientAuthorities, Credential, Directory, Gauges, Identities,
     IssuerConfig, JWKS_BYTES, JwksSource, Login, Payload, PeerCertificate, Pepper, Principal, Renewal, RevokedBy,
-    SecretText, Shown, SignedRequest, Sigv4Config, Supposed, UserRecord, checks,
+    Secret, SecretText, Shown, SignedRequest, Sigv4Config, Supposed, UserRecord, checks,
 };
 pub use identity::{api_key, mtls, passphrase, sigv4};
 

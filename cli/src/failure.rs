@@ -240,6 +240,7 @@ impl From<GatewayError> for Failure {
             | GatewayError::Certificate { .. }
             | GatewayError::RootKey { .. }
             | GatewayError::NoCredentials
+            | GatewayError::NoMetadata { .. }
             | GatewayError::NotBuilt { .. }
             | GatewayError::NoRoots { .. } => Kind::Invalid,
             GatewayError::Connect { .. }

@@ -25,7 +25,7 @@ use crate::own_issuer::OwnIssuer;
 use crate::revocation::describe as describe_revocation;
 use crate::snapshot::{Entry, FunctionEntry, OrganisationEntry, Snapshot, TenantEntry, compile};
 use crate::store::{self, TenantRow, TenantState, Transaction};
-use crate::tenant::{Done, describe_key};
+use crate::tenant::{Done, list_keys};
 use crate::user::describe as describe_user;
 use crate::vault::{Vault, WrappedKey};
 use crate::{secret, usage};
@@ -78,11 +78,11 @@ impl Control {
             | Manage::Govern(Govern::ListOrganisations)
             | Manage::ReadTenant { .. }
             | Manage::ListSecrets { .. }
-            | Manage::ListKeys { .. }
             | Manage::ListClientCas { .. }
             | Manage::ListRevocations { .. }
             | Manage::ListUsers { .. }
             | Manage::ReadLogs { .. } => read(&self.snapshot(), operation, by_operator),
+            Manage::ListKeys { tenant } => list_keys(self, tenant),
             Manage::ReadUsage { tenant, range } => usage::read(self, tenant, range),
             Manage::ListSecretVersions { function, name } => secret::versions(self, &self.snapshot(), function, name),
             Manage::RotateTenantKey { tenant } => self.rotate_tenant_key(tenant),
@@ -304,10 +304,6 @@ fn read(snapshot: &Snapshot, operation: &Manage, by_operator: bool) -> Done {
             let FunctionRef { id, name } = function;
             let entry = snapshot.function_by_id(id).ok_or_else(|| ControlError::not_found("function", &**name))?;
             Ok(list_secrets(entry))
-        }
-        Manage::ListKeys { tenant: id } => {
-            let keys: Vec<_> = tenant(id)?.api_keys().map(describe_key).collect();
-            Ok(json!({ "tenant": id, "keys": keys }))
         }
         Manage::ListClientCas { tenant: id } => {
             let cas: Vec<_> = tenant(id)?.client_cas().iter().map(describe_ca).collect();

@@ -28,7 +28,7 @@ pub mod vault;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -245,6 +245,29 @@ impl Control {
     /// The environment of a function's cell, in plaintext.
     pub fn unseal(&self, function: &FunctionId) -> Result<Env, ControlError> {
         self.with_current(function, |tenant, function| deployment::unseal(&self.vault, tenant, function))
+    }
+
+    /// Has the keys at hand that a function's environment and credentials are opened with. No thread waits for that.
+    pub async fn at_hand(&self, function: &FunctionId) -> Result<(), ControlError> {
+        let snapshot = self.snapshot();
+        let entry = snapshot.tenant(&function.tenant()).zip(snapshot.function_by_id(function));
+        let (tenant, entry) = entry.ok_or_else(|| ControlError::not_found("function", function.as_str()))?;
+        let wanted = |name: &str| {
+            let injected = entry.settings.egress.iter().filter_map(|rule| rule.credential.as_ref());
+            let mut names = entry.settings.secrets.iter().chain(injected.map(|credential| &credential.secret));
+            names.any(|wanted| wanted == name)
+        };
+        let sealed = entry.secrets.iter().filter(|secret| wanted(&secret.name)).map(|secret| secret.sealed.key_version);
+        let versions: Vec<u32> = sealed.collect::<BTreeSet<_>>().into_iter().collect();
+        Ok(self.vault.at_hand(&tenant.id, &tenant.keys, &versions).await?)
+    }
+
+    /// Has the keys of a tenant at hand, for a change that may seal or open something of it. No thread waits for that.
+    pub async fn keys_at_hand(&self, tenant: &TenantId) -> Result<(), ControlError> {
+        let snapshot = self.snapshot();
+        let Some(tenant) = snapshot.tenant(tenant) else { return Ok(()) };
+        let versions: Vec<u32> = tenant.keys.iter().map(|key| key.version).collect();
+        Ok(self.vault.at_hand(&tenant.id, &tenant.keys, &versions).await?)
     }
 
     /// Opens something of a function. Where the root key was replaced in between, once more with what is there then.

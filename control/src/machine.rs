@@ -6,43 +6,38 @@
 use std::sync::Arc;
 
 use cofferdam_authz::mtls::AUTHORITIES;
-use cofferdam_authz::{AccessSecrets, ClientAuthorities, SecretText, sigv4};
+use cofferdam_authz::{AccessSecrets, ClientAuthorities, Secret, SecretText, sigv4};
 use cofferdam_model::machine::NETWORKS;
 use cofferdam_model::{ClientCa, KeyId, KeyKind, KeySettings, SealedValue, SecretValue, TenantId};
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use crate::Control;
 use crate::apply::Change;
-use crate::error::{ControlError, VaultError};
+use crate::error::ControlError;
 use crate::snapshot::TenantEntry;
 use crate::store::{ClientCaRow, TenantState};
 use crate::tenant::{Done, check_name, check_roles};
-use crate::vault::{Place, Vault, WrappedKey};
+use crate::vault::{Place, WrappedKey};
 
 /// The secret of an access key, opened where it was sealed to.
 impl AccessSecrets for Control {
-    fn access_secret(&self, key: &KeyId) -> Option<Zeroizing<Vec<u8>>> {
-        let snapshot = self.snapshot();
-        let tenant = snapshot.tenant(&key.tenant())?;
-        let sealed = tenant.api_keys().find(|row| row.id == *key)?.sealed.as_ref()?;
-        match open(&self.vault, &tenant.keys, key, sealed) {
-            Ok(secret) => Some(secret),
-            Err(error) => {
-                tracing::error!(%key, %error, "the secret of an access key cannot be opened");
-                None
+    fn access_secret<'a>(&'a self, key: &'a KeyId) -> Secret<'a> {
+        Box::pin(async move {
+            let snapshot = self.snapshot();
+            let Some(tenant) = snapshot.tenant(&key.tenant()) else { return Ok(None) };
+            let row = tenant.api_keys().find(|row| row.id == *key);
+            let Some(sealed) = row.and_then(|row| row.sealed.as_ref()) else { return Ok(None) };
+            let opened = self.vault.open_when_had(&tenant.keys, Place::access_key(&tenant.id, key), sealed).await;
+            match opened {
+                Ok(secret) => Ok(Some(secret)),
+                Err(error) if error.is_root_unavailable() => Err(error.into()),
+                Err(error) => {
+                    tracing::error!(%key, %error, "the secret of an access key cannot be opened");
+                    Ok(None)
+                }
             }
-        }
+        })
     }
-}
-
-fn open(
-    vault: &Vault,
-    keys: &[WrappedKey],
-    key: &KeyId,
-    sealed: &SealedValue,
-) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-    vault.open(keys, Place::access_key(&key.tenant(), key), sealed)
 }
 
 impl Change<'_> {

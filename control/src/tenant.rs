@@ -2,13 +2,15 @@
 //!
 //! Owns the rules these must keep. Must never hand out a key's text a second time: only its MAC is stored.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use cofferdam_authz::{POLICIES_BYTES_MAX, POLICIES_MAX, POLICY_BYTES_MAX, api_key, sigv4};
 use cofferdam_model::id::{is_name, platform_tenant};
-use cofferdam_model::{KeyId, KeyKind, KeySettings, TenantId, TenantLimits, TenantSettings};
+use cofferdam_model::{KeyId, KeyKind, KeySettings, TenantId, TenantLimits, TenantSettings, UnixNanos};
 use serde_json::{Value, json};
 
+use crate::Control;
 use crate::apply::{Change, NewTenant};
 use crate::error::ControlError;
 use crate::machine::check_settings;
@@ -177,7 +179,7 @@ impl Change<'_> {
             sealed,
         };
         self.tx.insert_api_key(&key)?;
-        let mut answer = describe_key(&key);
+        let mut answer = describe_key(&key, None);
         if let Value::Object(fields) = &mut answer {
             let name = if settings.kind == KeyKind::Sigv4 { "secret_access_key" } else { "key" };
             fields.insert(name.into(), text.expose().into());
@@ -216,7 +218,7 @@ impl Change<'_> {
         if self.tx.revoke_api_key(id, self.means.now)? {
             key.revoked = Some(self.means.now);
         }
-        Ok(describe_key(&key))
+        Ok(describe_key(&key, None))
     }
 }
 
@@ -242,8 +244,17 @@ pub(crate) fn check_policy(others: &[PolicyRow], name: &str, text: &str) -> Resu
 /// What a change answers, or why it was refused.
 pub(crate) type Done = Result<Value, ControlError>;
 
-/// An API key as callers see it.
-pub(crate) fn describe_key(key: &ApiKeyRow) -> Value {
+/// A tenant's keys. When they were used is counted from the log, so it is as new as that count.
+pub(crate) fn list_keys(control: &Control, id: &TenantId) -> Done {
+    let snapshot = control.snapshot();
+    let tenant = snapshot.tenant(id).ok_or_else(|| ControlError::not_found("tenant", id.as_str()))?;
+    let uses: HashMap<_, _> = control.transact(|tx| tx.key_uses(id))?.into_iter().collect();
+    let keys = tenant.api_keys().map(|key| describe_key(key, uses.get(&key.id).copied()));
+    Ok(json!({ "tenant": id, "keys": keys.collect::<Vec<_>>() }))
+}
+
+/// A key as callers see it.
+fn describe_key(key: &ApiKeyRow, used: Option<u64>) -> Value {
     let signs = key.settings.kind == KeyKind::Sigv4;
     json!({
         "kind": key.settings.kind,
@@ -256,6 +267,7 @@ pub(crate) fn describe_key(key: &ApiKeyRow) -> Value {
         "scopes": key.scopes,
         "created": key.created.to_string(),
         "expires": key.expires.to_string(),
+        "used": used.map(|seconds| UnixNanos::from_seconds(seconds).to_string()),
         "revoked": key.revoked.map(|at| at.to_string()),
     })
 }

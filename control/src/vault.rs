@@ -6,31 +6,32 @@
 
 mod crypto;
 mod envelope;
+mod hold;
 mod local;
 mod memory;
 mod root;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam_model::{Clock, FunctionId, KeyId, Random, SealedValue, SecretValue, TenantId, WrappedDataKey};
 use zeroize::Zeroizing;
 
 use self::crypto::Message;
-use self::memory::{Keys, Unwrapped};
+use self::hold::Hold;
+use self::memory::Unwrapped;
 use crate::error::VaultError;
 use crate::keyfile::{self, KeyBytes};
 
 pub(crate) use crypto::TAG_BYTES;
 pub use envelope::{WrappedKey, decode, decode_key, encode, encode_key};
+pub use hold::KeyGauges;
 pub use local::LocalRoot;
 pub use memory::{Kept, KeyMemory, OrdinaryMemory};
 pub use root::{RootError, RootKey, WrapContext, Wrapped};
 
 /// How long a tenant's key is kept unwrapped where the configuration does not say.
 pub const KEEP: Duration = Duration::from_secs(300);
-/// How long a root key that could not be reached is not asked again by calls.
-const PAUSE: Duration = Duration::from_secs(2);
 /// First field of the context of every data key.
 const DATA_KEY: &[u8] = b"cofferdam/data-key";
 
@@ -109,41 +110,32 @@ impl<'a> Place<'a> {
 
 /// What seals and opens.
 pub struct Vault {
-    root: Arc<dyn RootKey>,
-    /// Root keys of other providers that were in use before.
-    before: Vec<Arc<dyn RootKey>>,
-    memory: Arc<dyn KeyMemory>,
-    keys: Keys,
-    clock: Arc<dyn Clock>,
-    /// Why the root key could not be reached when it was last asked, and when that was.
-    trouble: Mutex<Option<(RootError, Duration)>>,
+    hold: Arc<Hold>,
 }
 
 impl Vault {
     /// A vault on a root key. Tenant keys stay unwrapped for `keep`.
     pub fn new(root: Arc<dyn RootKey>, memory: Arc<dyn KeyMemory>, clock: Arc<dyn Clock>, keep: Duration) -> Self {
-        let keys = Keys::new(clock.clone(), keep);
-        Self { root, before: Vec::new(), memory, keys, clock, trouble: Mutex::default() }
+        Self { hold: Arc::new(Hold::new(root, Vec::new(), memory, clock, keep)) }
     }
 
     /// The same, which also opens what these wrapped.
-    pub fn with_before(mut self, before: Vec<Arc<dyn RootKey>>) -> Self {
-        self.before = before;
-        self
+    pub fn with_before(self, before: Vec<Arc<dyn RootKey>>) -> Self {
+        Self { hold: Arc::new(self.hold.with_before(before)) }
     }
 
     /// The root key it wraps with.
     pub fn root(&self) -> &dyn RootKey {
-        &*self.root
+        &*self.hold.root
     }
 
     /// Makes a key for a tenant and wraps it.
     pub fn tenant_key(&self, tenant: &TenantId, version: u32, random: &dyn Random) -> Result<WrappedKey, VaultError> {
         let key = keyfile::fresh(random);
         let id = crypto::key_id(&key)?;
-        let wrapped = self.asked(self.root.wrap(&WrapContext { tenant, version, id: &id }, &key))?;
+        let wrapped = self.hold.note(self.hold.root.wrap(&WrapContext { tenant, version, id: &id }, &key))?;
         let made = WrappedKey { version, id: Some(id), wrapped };
-        self.keys.put(tenant, &made, Arc::new(Unwrapped::new(&*self.memory, id, &key)));
+        self.hold.keys.put(tenant, &made, Arc::new(Unwrapped::new(&*self.hold.memory, id, &key)));
         Ok(made)
     }
 
@@ -156,7 +148,7 @@ impl Vault {
         random: &dyn Random,
     ) -> Result<SealedValue, VaultError> {
         let newest = newest(keys)?;
-        let key = self.unwrapped(place.tenant, newest)?;
+        let key = self.hold.wait(place.tenant, newest)?;
         let data_key = keyfile::fresh(random);
         let wrapped = wrap_data_key(&key, newest.version, place, &data_key, random)?;
         let bound = place.value(&crypto::key_id(&data_key)?);
@@ -173,18 +165,26 @@ impl Vault {
         place: Place<'_>,
         sealed: &SealedValue,
     ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-        let version = sealed.key_version;
-        let key = self.unwrapped(place.tenant, numbered(keys, version)?)?;
-        let parts = (&sealed.salt, &sealed.commitment, sealed.ciphertext.as_slice());
-        match (&sealed.data_key, sealed.format) {
-            (None, envelope::V1) => crypto::open(&crypto::V1, key.expose(), &place.first(version), parts),
-            (Some(wrapped), envelope::V2) => {
-                let data_key = open_data_key(&key, version, place, wrapped)?;
-                let bound = place.value(&crypto::key_id(&data_key)?);
-                crypto::open(&crypto::V2, &data_key, &bound, parts)
-            }
-            _ => Err(VaultError::UnknownFormat(sealed.format)),
+        open_with(&*self.hold.wait(place.tenant, numbered(keys, sealed.key_version)?)?, place, sealed)
+    }
+
+    /// The same for a call under way: where its tenant's key has to be asked for, no thread waits for that.
+    pub async fn open_when_had(
+        &self,
+        keys: &[WrappedKey],
+        place: Place<'_>,
+        sealed: &SealedValue,
+    ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let key = self.hold.had(place.tenant, numbered(keys, sealed.key_version)?).await?;
+        open_with(&key, place, sealed)
+    }
+
+    /// Has a tenant's keys of these versions at hand, without a thread while they are asked for.
+    pub async fn at_hand(&self, tenant: &TenantId, keys: &[WrappedKey], versions: &[u32]) -> Result<(), VaultError> {
+        for version in versions {
+            self.hold.had(tenant, numbered(keys, *version)?).await?;
         }
+        Ok(())
     }
 
     /// A value under the newest of the tenant's keys: its data key is wrapped anew and the value is not opened. None
@@ -204,9 +204,9 @@ impl Vault {
         if sealed.key_version == newest.version {
             return Ok(None);
         }
-        let old = self.unwrapped(place.tenant, numbered(keys, sealed.key_version)?)?;
+        let old = self.hold.wait(place.tenant, numbered(keys, sealed.key_version)?)?;
         let data_key = open_data_key(&old, sealed.key_version, place, wrapped)?;
-        let new = self.unwrapped(place.tenant, newest)?;
+        let new = self.hold.wait(place.tenant, newest)?;
         let wrapped = wrap_data_key(&new, newest.version, place, &data_key, random)?;
         Ok(Some(SealedValue { key_version: newest.version, data_key: Some(wrapped), ..sealed.clone() }))
     }
@@ -215,102 +215,62 @@ impl Vault {
     pub fn rewrap_key(&self, tenant: &TenantId, key: &WrappedKey) -> Result<Option<WrappedKey>, VaultError> {
         let version = key.version;
         if let Some(id) = &key.id
-            && self.root.knows(&key.wrapped.root)
+            && self.hold.root.knows(&key.wrapped.root)
         {
-            let again = self.asked(self.root.rewrap(&WrapContext { tenant, version, id }, &key.wrapped))?;
+            let again = self.hold.note(self.hold.root.rewrap(&WrapContext { tenant, version, id }, &key.wrapped))?;
             return Ok(again.map(|wrapped| WrappedKey { wrapped, ..key.clone() }));
         }
         // Another provider's, or of the first format: it cannot but be opened.
-        let open = self.unwrap_key(tenant, key)?;
+        let open = self.hold.unwrap_key(tenant, key)?;
         let id = crypto::key_id(&open)?;
-        let wrapped = self.asked(self.root.wrap(&WrapContext { tenant, version, id: &id }, &open))?;
+        let wrapped = self.hold.note(self.hold.root.wrap(&WrapContext { tenant, version, id: &id }, &open))?;
         Ok(Some(WrappedKey { version, id: Some(id), wrapped }))
     }
 
     /// Has a tenant's newest key at hand, so that sealing for it waits for nobody.
     pub fn prepare(&self, tenant: &TenantId, keys: &[WrappedKey]) -> Result<(), VaultError> {
-        self.unwrapped(tenant, newest(keys)?).map(drop)
+        self.hold.wait(tenant, newest(keys)?).map(drop)
     }
 
     /// The same for all of its keys.
     pub fn prepare_all(&self, tenant: &TenantId, keys: &[WrappedKey]) -> Result<(), VaultError> {
-        keys.iter().try_for_each(|key| self.unwrapped(tenant, key).map(drop))
+        keys.iter().try_for_each(|key| self.hold.wait(tenant, key).map(drop))
     }
 
     /// Lets go of keys held long enough; of all of a tenant where one is named. Gives how many are held.
     pub fn forget(&self, tenant: Option<&TenantId>) -> usize {
-        self.keys.forget(tenant);
-        self.keys.len()
+        self.hold.keys.forget(tenant);
+        self.hold.keys.len()
     }
 
     /// Why secrets cannot be opened at the moment, where that is known to be so.
     pub fn trouble(&self) -> Option<RootError> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(error, _)| error.clone())
+        self.hold.trouble()
+    }
+
+    /// How it stands with the keys, in numbers.
+    pub fn gauges(&self) -> KeyGauges {
+        self.hold.gauges()
     }
 
     /// Asks the root key whether it is there.
     pub fn check(&self) -> Result<(), RootError> {
-        self.note(self.root.check())
+        self.hold.note(self.hold.root.check())
     }
+}
 
-    fn unwrapped(&self, tenant: &TenantId, key: &WrappedKey) -> Result<Arc<Unwrapped>, VaultError> {
-        if let Some(held) = self.keys.get(tenant, key) {
-            return Ok(held);
+/// Opens a value with its tenant's key.
+fn open_with(key: &Unwrapped, place: Place<'_>, sealed: &SealedValue) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+    let version = sealed.key_version;
+    let parts = (&sealed.salt, &sealed.commitment, sealed.ciphertext.as_slice());
+    match (&sealed.data_key, sealed.format) {
+        (None, envelope::V1) => crypto::open(&crypto::V1, key.expose(), &place.first(version), parts),
+        (Some(wrapped), envelope::V2) => {
+            let data_key = open_data_key(key, version, place, wrapped)?;
+            let bound = place.value(&crypto::key_id(&data_key)?);
+            crypto::open(&crypto::V2, &data_key, &bound, parts)
         }
-        let open = self.unwrap_key(tenant, key)?;
-        let id = crypto::key_id(&open)?;
-        let held = Arc::new(Unwrapped::new(&*self.memory, id, &open));
-        self.keys.put(tenant, key, held.clone());
-        Ok(held)
-    }
-
-    fn unwrap_key(&self, tenant: &TenantId, key: &WrappedKey) -> Result<KeyBytes, VaultError> {
-        let context = WrapContext { tenant, version: key.version, id: key.id.as_ref().unwrap_or(&[0; 32]) };
-        let known = |root: &&Arc<dyn RootKey>| root.knows(&key.wrapped.root);
-        let (is_current, root) = match Some(&self.root).filter(known) {
-            Some(root) => (true, root),
-            None => {
-                let unknown = || VaultError::UnknownRoot(key.wrapped.root.clone());
-                (false, self.before.iter().find(known).ok_or_else(unknown)?)
-            }
-        };
-        let open = match is_current {
-            true => self.asked_gently(|| root.unwrap(&context, &key.wrapped))?,
-            false => root.unwrap(&context, &key.wrapped)?,
-        };
-        // A provider that gives another key, or one that was put in the place of this, is found out here.
-        if key.id.is_some_and(|id| !crypto::key_id(&open).is_ok_and(|found| crypto::same(&id, &found))) {
-            return Err(VaultError::WrongKey);
-        }
-        Ok(open)
-    }
-
-    /// Asks the root key, but not right after it could not be reached: who needs it then is told at once.
-    fn asked_gently<T>(&self, ask: impl FnOnce() -> Result<T, RootError>) -> Result<T, VaultError> {
-        let now = self.clock.monotonic();
-        let recent = |(_, at): &&(RootError, Duration)| now.saturating_sub(*at) < PAUSE;
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((error, _)) = trouble.as_ref().filter(recent) {
-            return Err(error.clone().into());
-        }
-        drop(trouble);
-        self.asked(ask())
-    }
-
-    fn asked<T>(&self, answer: Result<T, RootError>) -> Result<T, VaultError> {
-        self.note(answer).map_err(VaultError::from)
-    }
-
-    /// Remembers whether the root key could be reached.
-    fn note<T>(&self, answer: Result<T, RootError>) -> Result<T, RootError> {
-        let trouble = match &answer {
-            Err(error @ (RootError::Unavailable(_) | RootError::Refused(_))) => {
-                Some((error.clone(), self.clock.monotonic()))
-            }
-            _ => None,
-        };
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-        answer
+        _ => Err(VaultError::UnknownFormat(sealed.format)),
     }
 }
 

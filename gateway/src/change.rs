@@ -12,7 +12,7 @@ use cofferdam_authz::Permit;
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    EgressRule, Ending, FunctionId, Govern, LogRange, Manage, Operation as _, OrganisationId, Step, TenantId,
+    EgressRule, Ending, FunctionId, Govern, KeyKind, LogRange, Manage, Operation as _, OrganisationId, Step, TenantId,
 };
 use cofferdam_sandbox::{Cause, LogPage};
 use http::StatusCode;
@@ -91,7 +91,8 @@ async fn change(
     watch.enter(Step::Change);
     let told = match recorded.value().operation() {
         Manage::ReadLogs { function, range } => read_logs(node, function, *range).await?,
-        Manage::ReadUsage { .. } => read_usage(node, recorded)?,
+        // When a key was last used is counted as usage is.
+        Manage::ReadUsage { .. } | Manage::ListKeys { .. } => counted(node, recorded)?,
         Manage::SimulatePolicy { tenant, simulation } => {
             let by_operator = recorded.value().principal().tenant() == Some(&platform_tenant());
             tokio::task::block_in_place(|| inquire::simulate(node, tenant, simulation, by_operator))?
@@ -106,17 +107,31 @@ async fn change(
             serde_json::json!({ "cells": told })
         }
         Manage::ReadMetrics => {
-            let text = node.metrics.exposition(&node.sandbox.gauges(), &node.identities.gauges());
+            let keys = node.live.control().vault().gauges();
+            let text = node.metrics.exposition(&node.sandbox.gauges(), &node.identities.gauges(), &keys);
             return Ok(Told::Text(metrics::MEDIA_TYPE, text));
         }
         Manage::RotateIssuerKey { .. } => rotated(node, recorded)?,
         Manage::PublishVersion { .. } => publish(node, recorded, body).await?,
         operation => {
+            if opens(operation) {
+                node.live.control().keys_at_hand(&operation.tenant()).await?;
+            }
             check_credentials(node, operation)?;
             apply(node, recorded)?
         }
     };
     Ok(Told::Json(told))
+}
+
+/// Whether a change seals something of its tenant or opens it. Its keys may be elsewhere, and no thread is to wait.
+fn opens(operation: &Manage) -> bool {
+    match operation {
+        Manage::PutSecret { .. } | Manage::RotateSecret { .. } => true,
+        Manage::PutFunction { settings, .. } => settings.egress.iter().any(|rule| rule.credential.is_some()),
+        Manage::CreateKey { settings, .. } => settings.kind == KeyKind::Sigv4,
+        _ => false,
+    }
 }
 
 /// Refuses a credential with which no call could be made: better told to whoever sets it than to each caller of the
@@ -206,8 +221,8 @@ async fn read_logs(node: &Node, function: &FunctionRef, range: LogRange) -> Resu
     Ok(serde_json::json!({ "lines": lines, "cursor": cursor.to_string(), "missed": missed }))
 }
 
-/// What a tenant's functions used, counted up to now as far as that takes no time to speak of.
-fn read_usage(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json::Value, Refusal> {
+/// What is counted from the log, up to now as far as that takes no time to speak of.
+fn counted(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json::Value, Refusal> {
     tokio::task::block_in_place(|| {
         let behind = node.meter.catch_up(STEPS_TO_ANSWER)?;
         let mut answer = node.live.control().apply(recorded)?;

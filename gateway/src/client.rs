@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -108,11 +109,37 @@ impl Client {
     ) -> Result<Answer, GatewayError> {
         let Target { authority, host, port, path, name } = target;
         let unreachable = |source| GatewayError::Connect { authority: authority.clone(), source };
-        let broken =
-            |source: hyper::Error| GatewayError::Exchange { authority: authority.clone(), source: source.into() };
         let stream = TcpStream::connect((host.as_str(), port)).await.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         let stream = self.connector.connect(name, stream).await.map_err(unreachable)?;
+        let exchange = Exchange { authority, path, answer_bytes: self.caps.answer_bytes };
+        exchange.over(stream, method, headers, body).await
+    }
+}
+
+/// One request over a stream that is there, and its answer.
+pub(crate) struct Exchange {
+    /// As the `Host` field gives it.
+    pub(crate) authority: String,
+    /// With its query.
+    pub(crate) path: Uri,
+    /// Bytes of the answer's body.
+    pub(crate) answer_bytes: usize,
+}
+
+impl Exchange {
+    /// Asks, and reads the whole answer. The stream ends with it.
+    pub(crate) async fn over<S: AsyncRead + AsyncWrite + Unpin>(
+        self,
+        stream: S,
+        method: Method,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, GatewayError> {
+        let Self { authority, path, answer_bytes } = self;
+        let unreachable = |source| GatewayError::Connect { authority: authority.clone(), source };
+        let broken =
+            |source: hyper::Error| GatewayError::Exchange { authority: authority.clone(), source: source.into() };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
@@ -126,11 +153,8 @@ impl Client {
             let mut whole = BytesMut::new();
             while let Some(frame) = body.frame().await {
                 let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-                if whole.len().saturating_add(data.len()) > self.caps.answer_bytes {
-                    return Err(GatewayError::AnswerTooLarge {
-                        authority: authority.clone(),
-                        most: self.caps.answer_bytes,
-                    });
+                if whole.len().saturating_add(data.len()) > answer_bytes {
+                    return Err(GatewayError::AnswerTooLarge { authority: authority.clone(), most: answer_bytes });
                 }
                 whole.extend_from_slice(&data);
             }

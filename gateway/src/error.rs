@@ -42,6 +42,12 @@ pub enum GatewayError {
     /// The root key is to come from systemd, which gave nothing.
     #[error("the root key is to come from systemd, but `CREDENTIALS_DIRECTORY` is not set: use `LoadCredential=`")]
     NoCredentials,
+    /// Credentials are to come from the instance or container, which cannot be asked.
+    #[error("credentials of AWS are to come from a metadata service: {what}")]
+    NoMetadata {
+        /// Why not.
+        what: &'static str,
+    },
     /// This program was built without it.
     #[error("this program was built without `{what}`; build it with `--features {what}`")]
     NotBuilt {

@@ -96,8 +96,7 @@ async fn signer(
             Payload::whole(whole)
         }
     };
-    // Opening the secret may ask a root key elsewhere.
-    Ok(tokio::task::block_in_place(|| node.identities.prove(claim, digest, snapshot)))
+    Ok(node.identities.prove(claim, digest, snapshot).await)
 }
 
 fn credential(shown: &[HeaderValue], most: usize) -> Result<Credential<'_>, Reason> {

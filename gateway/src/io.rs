@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
+use zeroize::Zeroize as _;
 
 use crate::flood::Flood;
 use crate::pulse::Pulse;
@@ -222,7 +223,7 @@ impl Http1 {
         let mut piece = ReadBuf::uninit(&mut space);
         ready!(Pin::new(stream).poll_read(cx, &mut piece))?;
         self.held.extend_from_slice(piece.filled());
-        Poll::Ready(Ok(piece.filled().len()))
+        Poll::Ready(Ok(wiped(piece)))
     }
 
     /// Puts the stand-in where the refused head was. It is the last head of the connection.
@@ -240,13 +241,21 @@ impl Http1 {
             let mut space = [MaybeUninit::uninit(); PIECE];
             let mut piece = ReadBuf::uninit(&mut space);
             ready!(Pin::new(&mut *stream).poll_read(cx, &mut piece))?;
-            if piece.filled().is_empty() {
-                return Poll::Ready(Ok(()));
+            match wiped(piece) {
+                0 => return Poll::Ready(Ok(())),
+                count => self.thrown_away += count,
             }
-            self.thrown_away += piece.filled().len();
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// Wipes what was read onto the stack, which nobody else does: it holds whatever came with a head, such as the value of
+/// a secret, and can stay there for as long as its thread lives. Gives how much it was.
+fn wiped(mut piece: ReadBuf<'_>) -> usize {
+    let count = piece.filled().len();
+    piece.filled_mut().zeroize();
+    count
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {

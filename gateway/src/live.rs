@@ -104,12 +104,21 @@ fn deployments(
             generation: function.generation,
             tenant: tenant.limits.clone(),
             recycle: function.settings.recycle.clone(),
+            ready: Some(ready(control.clone(), id.clone())),
             unseal: Arc::new(move || control.unseal(&id).map_err(unopened)),
             outlet,
         };
         (function.id.clone(), Arc::new(deployment))
     });
     Arc::new(each.collect())
+}
+
+/// What is waited for before a cell is taken for a function: the keys its secrets are opened with.
+fn ready(control: Arc<Control>, function: FunctionId) -> cofferdam_sandbox::Ready {
+    Arc::new(move || {
+        let (control, function) = (control.clone(), function.clone());
+        Box::pin(async move { control.at_hand(&function).await.map_err(unopened) })
+    })
 }
 
 /// How the cells of a function get their way out.

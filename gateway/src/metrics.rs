@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cofferdam_control::vault::KeyGauges;
 use cofferdam_model::Ending;
 use cofferdam_sandbox::Gauges;
 
@@ -56,7 +57,7 @@ impl Metrics {
     }
 
     /// Everything, as Prometheus reads it.
-    pub(crate) fn exposition(&self, gauges: &Gauges, identities: &cofferdam_authz::Gauges) -> String {
+    pub(crate) fn exposition(&self, gauges: &Gauges, identities: &cofferdam_authz::Gauges, keys: &KeyGauges) -> String {
         let mut text = Text(String::with_capacity(4096));
         let endings = Ending::ALL.iter().map(|ending| ending.as_str());
         let counts = self.endings.iter().map(|count| count.load(Ordering::Relaxed));
@@ -77,6 +78,7 @@ impl Metrics {
             text.labelled("cofferdam_cells_ended_total", "cause", cause.as_str(), *count);
         }
         text.identities(identities);
+        text.keys(keys);
         text.0
     }
 }
@@ -136,6 +138,22 @@ impl Text {
         }
     }
 
+    fn keys(&mut self, keys: &KeyGauges) {
+        let name = "cofferdam_secrets_available";
+        self.family(name, "gauge", "Whether the root key is in reach, so that secrets can be opened: 1 or 0.");
+        self.plain(name, keys.reachable.into());
+        let name = "cofferdam_tenant_keys";
+        self.family(name, "gauge", "Keys of tenants by whether they are unwrapped or waited for.");
+        self.labelled(name, "state", "held", keys.held);
+        self.labelled(name, "state", "awaited", keys.awaited);
+        let name = "cofferdam_tenant_keys_asked_total";
+        self.family(name, "counter", "Keys of tenants that were asked for elsewhere, by how that ended.");
+        keys.asked.iter().for_each(|(word, count)| self.labelled(name, "outcome", word, *count));
+        let name = "cofferdam_tenant_keys_spared_total";
+        self.family(name, "counter", "Times that a key was known not to be had, so that nobody was asked.");
+        self.plain(name, keys.spared);
+    }
+
     fn plain(&mut self, name: &str, value: u64) {
         let _ = writeln!(self.0, "{name} {value}");
     }
@@ -155,12 +173,30 @@ mod tests {
         Gauges { blank: 2, serving: 3, draining: 1, calls: 5, queued: 4, started: 9, ended }
     }
 
+    fn keys() -> KeyGauges {
+        let asked = [("given", 4), ("unavailable", 5), ("failed", 6)];
+        KeyGauges { reachable: false, held: 2, awaited: 3, asked, spared: 7 }
+    }
+
+    #[test]
+    fn a_root_key_out_of_reach_is_in_the_numbers() {
+        let text = Metrics::default().exposition(&gauges(), &Default::default(), &keys());
+        for line in [
+            "cofferdam_secrets_available 0\n",
+            "cofferdam_tenant_keys{state=\"awaited\"} 3\n",
+            "cofferdam_tenant_keys_asked_total{outcome=\"unavailable\"} 5\n",
+            "cofferdam_tenant_keys_spared_total 7\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
+    }
+
     #[test]
     fn each_ending_increments_its_own_counter() {
         for ending in Ending::ALL {
             let metrics = Metrics::default();
             metrics.ended(*ending);
-            let text = metrics.exposition(&gauges(), &Default::default());
+            let text = metrics.exposition(&gauges(), &Default::default(), &keys());
             for each in Ending::ALL {
                 let count = u8::from(each == ending);
                 let line = format!("cofferdam_calls_total{{ending=\"{}\"}} {count}\n", each.as_str());
@@ -179,13 +215,13 @@ mod tests {
         let mut failed = metrics.count();
         failed.will_be(Some(Ending::PlatformFailed));
         drop(failed);
-        let text = metrics.exposition(&gauges(), &Default::default());
+        let text = metrics.exposition(&gauges(), &Default::default(), &keys());
         assert!(text.contains("ending=\"client_gone\"} 1\n") && text.contains("ending=\"platform_failed\"} 1\n"));
     }
 
     #[test]
     fn every_line_is_a_comment_or_a_name_with_a_number() {
-        let text = Metrics::default().exposition(&gauges(), &Default::default());
+        let text = Metrics::default().exposition(&gauges(), &Default::default(), &keys());
         assert!(text.ends_with('\n') && text.contains("cofferdam_cells{state=\"blank\"} 2\n"));
         assert!(text.contains("cofferdam_cells_ended_total{cause=\"evicted\"} 7\n"));
         let mut described = std::collections::HashSet::new();

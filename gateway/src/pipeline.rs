@@ -261,6 +261,10 @@ fn unknown(node: &Node, at: &Circumstances, error: Unknown, standing: &mut Stand
             tracing::warn!(request = %at.request, issuer, ?cause, "keys cannot be had");
             Stopped::at(at, Refusal::KeysUnavailable)
         }
+        IdentityError::Sealed { key, cause } => {
+            tracing::warn!(request = %at.request, %key, ?cause, "the secret of an access key cannot be opened now");
+            Stopped::at(at, Refusal::KeysUnavailable)
+        }
     }
 }
 

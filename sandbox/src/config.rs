@@ -39,6 +39,10 @@ pub struct SandboxConfig {
 /// Opens the environment of a function version. Called off the hot path, once per cell; may block.
 pub type Unseal = Arc<dyn Fn() -> Result<Env, BoxError> + Send + Sync>;
 
+/// Has at hand what an environment is opened with, where that is elsewhere. Called once per cell, before there is one;
+/// must not block.
+pub type Ready = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>> + Send + Sync>;
+
 /// What a function's cells are started with, beyond what the permit says.
 #[derive(Clone)]
 pub struct Deployment {
@@ -48,6 +52,8 @@ pub struct Deployment {
     pub recycle: Recycle,
     /// What the functions of its tenant may use together.
     pub tenant: Arc<TenantLimits>,
+    /// Waits for what that takes; none where it takes nothing.
+    pub ready: Option<Ready>,
     /// Opens the environment.
     pub unseal: Unseal,
     /// Opens the way out; none where the function may not ask anything of the outside.

@@ -28,7 +28,7 @@ pub use artifact::artifact_flaw;
 pub use cells::{Cause, CellInfo, Gauges};
 pub use cgroup::cgroups;
 pub use client::{Attended, Client, attended};
-pub use config::{Deployment, InboundBody, SandboxConfig, Unseal};
+pub use config::{Deployment, InboundBody, Ready, SandboxConfig, Unseal};
 pub use egress::{Attempt, EgressError, IncomingBody, OpenOutlet, Outgoing, OutgoingBody, Outlet, Patience, Sent};
 pub use error::{BoxError, InboundError, SandboxError, SecretsUnavailable};
 pub use library::{Hold, Prepared};

@@ -313,6 +313,7 @@ pub(crate) fn deployment(generation: u64) -> Deployment {
         generation,
         recycle: Recycle::default(),
         tenant: Arc::default(),
+        ready: None,
         unseal: Arc::new(unseal),
         outlet: None,
     }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use cofferdam_gateway::certificate;
 use cofferdam_model::SystemClock;
-use cofferdam_tests::{Client, Node, Scene, Site, guests};
+use cofferdam_tests::{Client, LIMITS, Node, Scene, Site, guests};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -23,15 +23,26 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 const TOKEN: &str = "hvs.token-of-the-node";
 
-/// A transit engine with one key, which can be sealed.
+/// A transit engine with one key, which can be sealed, or take requests and not answer them.
 struct Transit {
     port: u16,
     sealed: Arc<AtomicBool>,
+    silent: watch::Sender<bool>,
+    decrypts: Arc<AtomicUsize>,
     dir: tempfile::TempDir,
+}
+
+/// What its connections share.
+#[derive(Clone)]
+struct State {
+    sealed: Arc<AtomicBool>,
+    silent: watch::Receiver<bool>,
+    decrypts: Arc<AtomicUsize>,
 }
 
 impl Transit {
@@ -49,7 +60,9 @@ impl Transit {
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (port, sealed) = (listener.local_addr().unwrap().port(), Arc::new(AtomicBool::new(false)));
-        let (acceptor, state) = (TlsAcceptor::from(Arc::new(config)), sealed.clone());
+        let (silent, decrypts) = (watch::Sender::new(false), Arc::new(AtomicUsize::new(0)));
+        let state = State { sealed: sealed.clone(), silent: silent.subscribe(), decrypts: decrypts.clone() };
+        let acceptor = TlsAcceptor::from(Arc::new(config));
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let (acceptor, state) = (acceptor.clone(), state.clone());
@@ -61,15 +74,19 @@ impl Transit {
             }
         });
         cofferdam_control::create_private(&dir.path().join("token"), TOKEN.as_bytes()).unwrap();
-        Self { port, sealed, dir }
+        Self { port, sealed, silent, decrypts, dir }
     }
 
     /// What an operator writes about it.
     fn config(&self) -> String {
+        self.config_within(2000)
+    }
+
+    fn config_within(&self, deadline_ms: u64) -> String {
         let file = |name: &str| self.dir.path().join(name).display().to_string();
         format!(
             "[root_key]\nkeep_seconds = 1\n[root_key.provider.vault]\naddress = \"https://localhost:{}\"\n\
-             token_file = {:?}\nca = {:?}\ndeadline_ms = 2000\n",
+             token_file = {:?}\nca = {:?}\ndeadline_ms = {deadline_ms}\n",
             self.port,
             file("token"),
             file("cert.pem")
@@ -77,7 +94,12 @@ impl Transit {
     }
 }
 
-async fn answer(request: Request<Incoming>, sealed: Arc<AtomicBool>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, mut state: State) -> Result<Response<Full<Bytes>>, Infallible> {
+    let sealed = state.sealed;
+    if request.uri().path().contains("/decrypt/") {
+        state.decrypts.fetch_add(1, SeqCst);
+    }
+    let _ = state.silent.wait_for(|silent| !silent).await;
     let token = request.headers().get("x-vault-token").is_some_and(|token| token == TOKEN);
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
@@ -160,6 +182,88 @@ async fn a_node_without_its_root_key_serves_what_needs_no_secret_and_says_so() {
     };
     assert_eq!((start("secrets=available"), start("secrets=unavailable")), (1, 1));
     assert!(records.iter().any(|record| record["ending"] == "secrets_unavailable"));
+}
+
+/// Calls with curl's own signer, as often at once: how each was answered.
+fn signed(scene: &Scene, (id, secret): (&str, &str), times: usize) -> std::process::Child {
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["--silent", "--show-error", "--cacert"]).arg(scene.node.certificate());
+    curl.args(["--aws-sigv4", "aws:amz:us-east-1:execute-api", "--user", &format!("{id}:{secret}")]);
+    curl.args(["--parallel", "--parallel-immediate", "--parallel-max", "64", "--http1.1"]);
+    curl.args(["--write-out", "%{http_code} %header{retry-after}\\n"]);
+    for _ in 0..times {
+        curl.args(["--output", "/dev/null"]).arg(format!("{}/acme/hello", scene.node.url()));
+    }
+    let piped = std::process::Stdio::piped;
+    curl.stdout(piped()).stderr(piped()).spawn().expect("curl is needed: apt-get install curl")
+}
+
+fn answers(curl: std::process::Child) -> Vec<String> {
+    let output = curl.wait_with_output().unwrap();
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn access_keys_wait_for_a_root_key_that_is_slow_without_holding_up_others_and_are_told_of_an_outage() {
+    let transit = Transit::start().await;
+    let chosen = transit.dir.path().join("root-key.toml");
+    std::fs::write(&chosen, transit.config_within(30_000)).unwrap();
+    let site = Site::init_with(&["--root-key", &chosen.display().to_string()]).unwrap();
+    let config = site.data().join("cofferdam.toml");
+    let was = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{was}\n{LIMITS}")).unwrap();
+    let scene = Scene { node: Node::start(&site).unwrap(), site };
+    scene.node.run(&scene.site, &["tenant", "create", "acme"]).unwrap();
+    let manifest = guests::root().join("tests/scene/acme.toml").display().to_string();
+    scene.node.run(&scene.site, &["apply", &manifest]).unwrap();
+    let mut alice = scene.alice().await.unwrap();
+    assert_eq!(alice.get("/acme/hello").await.unwrap().status, 200);
+    let create = ["key", "create", "acme", "signer", "--role", "invoker", "--kind", "sigv4", "--json"];
+    let made: Value = serde_json::from_str(&scene.node.run(&scene.site, &create).unwrap()).unwrap();
+    let text = |name: &str| made[name].as_str().unwrap().to_owned();
+    let (id, secret) = (text("access_key_id"), text("secret_access_key"));
+    let keys = (id.as_str(), secret.as_str());
+
+    // The key is let go of after a second. Then several calls want it at once, and its keeper says nothing for a while.
+    let held = |metrics: &str| metrics.contains("cofferdam_tenant_keys{state=\"held\"} 0\n");
+    while !held(&metrics(&scene)) {
+        tokio::task::yield_now().await;
+    }
+    transit.silent.send_replace(true);
+    let before = transit.decrypts.load(SeqCst);
+    let waiting = signed(&scene, keys, 8);
+    while transit.decrypts.load(SeqCst) == before {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..100 {
+        assert_eq!(alice.get("/acme/hello").await.unwrap().status, 200, "who needs no key is answered meanwhile");
+    }
+    assert_eq!(transit.decrypts.load(SeqCst), before + 1);
+    transit.silent.send_replace(false);
+    assert_eq!(answers(waiting), vec!["200"; 8], "as many as one source may have in their handshakes at once");
+
+    // An outage is no fault of the caller's.
+    while !held(&metrics(&scene)) {
+        tokio::task::yield_now().await;
+    }
+    transit.sealed.store(true, SeqCst);
+    let before = transit.decrypts.load(SeqCst);
+    assert_eq!(answers(signed(&scene, keys, 8)), vec!["503 5"; 8]);
+    assert!(transit.decrypts.load(SeqCst) - before <= 4, "not each call asks");
+    assert!(metrics(&scene).contains("cofferdam_secrets_available 0\n"));
+    assert_eq!(ready(&mut alice).await["status"], "degraded");
+    assert_eq!(alice.get("/acme/hello").await.unwrap().status, 200);
+    transit.sealed.store(false, SeqCst);
+    let back = tokio::time::timeout(Duration::from_secs(60), async {
+        while answers(signed(&scene, keys, 1)) != ["200"] {
+            tokio::task::yield_now().await;
+        }
+    });
+    back.await.expect("calls are answered again, by the same process");
+}
+
+fn metrics(scene: &Scene) -> String {
+    scene.node.run(&scene.site, &["metrics"]).unwrap()
 }
 
 fn rotate(scene: &Scene, value: &str, more: &[&str]) {

@@ -14,4 +14,4 @@ pub mod scene;
 
 pub use client::{Answer, Broken, Client};
 pub use node::{Node, Site};
-pub use scene::Scene;
+pub use scene::{LIMITS, Scene};

@@ -10,7 +10,7 @@ use crate::guests::{binary, committed, root};
 use crate::node::{Node, Site};
 
 /// Raises what would otherwise stop a test that calls as fast as it can.
-const LIMITS: &str = r#"
+pub const LIMITS: &str = r#"
 [limits]
 per_source = { per_second = 1000000, burst = 1000000 }
 per_principal = { per_second = 1000000, burst = 1000000 }

@@ -53,7 +53,7 @@ impl Counts {
                 at.and_then(|at| self.refused.get(at))
             }
             IdentityError::Revoked { .. } => Some(&self.revoked),
-            IdentityError::Unavailable { .. } => Some(&self.unavailable),
+            IdentityError::Unavailable { .. } | IdentityError::Sealed { .. } => Some(&self.unavailable),
             IdentityError::Throttled { .. } => Some(&self.throttled),
             IdentityError::Overloaded => Some(&self.overloaded),
         };

@@ -41,7 +41,7 @@ pub use self::mtls::{ClientAuthorities, PeerCertificate};
 pub use self::passphrase::{Login, UserRecord};
 pub use self::principal::{Principal, Supposed};
 pub use self::revoked::{RevokedBy, Shown};
-pub use self::sigv4::{AccessSecrets, Claim, Payload, SignedRequest, Sigv4Config};
+pub use self::sigv4::{AccessSecrets, Claim, Payload, Secret, SignedRequest, Sigv4Config};
 
 use self::cache::Cache;
 use self::counts::Counts;
@@ -259,14 +259,16 @@ impl Identities {
     }
 
     /// Who signed a request. `body` is the digest of its body, where the claim asks for it.
-    pub fn prove(
+    pub async fn prove(
         &self,
         claim: Claim,
         body: Option<[u8; 32]>,
         directory: &dyn Directory,
     ) -> Result<Principal, IdentityError> {
         let record = sigv4::account(&claim, directory)?;
-        self.sigv4.as_ref().ok_or(Refusal::Malformed)?.prove(&claim, body, &record, self.clock.now())?;
+        let sigv4 = self.sigv4.as_ref().ok_or(Refusal::Malformed)?;
+        let secret = sigv4.secret(&record).await.inspect_err(|error| self.counts.refused(error))?;
+        sigv4.prove(&claim, body, (&record, &secret), self.clock.now())?;
         record.admit(sigv4::principal(&record), directory)
     }
 }

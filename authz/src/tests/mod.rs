@@ -17,6 +17,7 @@ mod policies;
 mod sessions;
 mod signer;
 mod sigv4;
+mod sigv4_aws;
 mod tokens;
 
 use std::collections::HashMap;

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{NOW, Scripted, World, clock, pepper};
 use crate::RevokedBy;
-use crate::identity::Identities;
+use crate::identity::{Identities, Secret};
 use crate::{
     AccessSecrets, ApiKeyRecord, IdentityError, Payload, Principal, Refusal, SignedRequest, Sigv4Config, sigv4,
 };
@@ -21,13 +21,22 @@ use crate::{
 pub(super) const SOURCE: [u8; 4] = [192, 0, 2, 7];
 pub(super) const STAMP: &str = "20261120T103800Z";
 
+/// What a future gives that waits for nothing.
+pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
+    match std::pin::pin!(future).poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(given) => given,
+        std::task::Poll::Pending => panic!("nothing here has to be waited for"),
+    }
+}
+
 /// The secrets of a world's access keys, as the vault would give them.
 #[derive(Default)]
 pub(crate) struct Secrets(Mutex<HashMap<KeyId, String>>);
 
 impl AccessSecrets for Secrets {
-    fn access_secret(&self, key: &KeyId) -> Option<Zeroizing<Vec<u8>>> {
-        self.0.lock().unwrap().get(key).map(|secret| Zeroizing::new(secret.clone().into_bytes()))
+    fn access_secret<'a>(&'a self, key: &'a KeyId) -> Secret<'a> {
+        let found = self.0.lock().unwrap().get(key).map(|secret| Zeroizing::new(secret.clone().into_bytes()));
+        Box::pin(std::future::ready(Ok(found)))
     }
 }
 
@@ -200,7 +209,7 @@ impl Scene {
             if let Payload::Digest(named) = claim.payload() {
                 assert_eq!(named, digest, "the gateway would have cut the body");
             }
-            self.identities.prove(claim, Some(digest), &self.world)
+            now(self.identities.prove(claim, Some(digest), &self.world))
         });
         proved.map_err(|error| match error {
             IdentityError::Refused(refusal) => refusal,
@@ -246,6 +255,6 @@ impl World {
         let fields: Vec<_> = shown.fields.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
         let request = SignedRequest { method: "GET", path: "/orders/1", query: None, fields: &fields };
         let claim = identities.examine(&request, SOURCE.into(), self).unwrap();
-        identities.prove(claim, None, self).unwrap()
+        now(identities.prove(claim, None, self)).unwrap()
     }
 }

@@ -84,7 +84,8 @@ pub(crate) fn run(args: &KeyArgs, context: &Context) -> Result<(), Failure> {
         Key::List { tenant } => {
             let listed = remote.call(Method::GET, &format!("{}/keys", tenant_path(tenant)), None)?;
             context.output.result(&listed, || {
-                let columns = ["id", "kind", "account", "roles", "scopes", "networks", "created", "expires", "revoked"];
+                let columns =
+                    ["id", "kind", "account", "roles", "scopes", "networks", "created", "used", "expires", "revoked"];
                 rows(&columns, items(&listed, "keys"))
             })
         }

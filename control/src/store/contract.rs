@@ -9,7 +9,6 @@ use super::*;
 use crate::store::SqliteStore;
 use crate::vault::{Place, Wrapped};
 use cofferdam_model::{ClientCa, KeyKind, KeySettings};
-
 use people::*;
 
 /// A place where a store is kept, to be opened again and again.
@@ -60,6 +59,7 @@ contract! {
     revocations_are_forgotten_at_their_time_and_taken_back_once,
     members_are_kept_apart_by_issuer,
     users_and_keys_of_the_issuer_are_replaced_and_forgotten,
+    keys_keep_when_they_were_last_used,
     two_openings_do_not_lose_a_change,
     usage_adds_up_and_stays_with_its_mark,
     usage_that_does_not_fit_stays_at_the_most,
@@ -416,7 +416,7 @@ impl World {
 
 fn step(next: u64, rows: Vec<UsageRow>) -> UsageStep {
     let mark = UsageMark { origin: "cofferdam.test/log".into(), next, leaf: [u8::try_from(next).unwrap(); 32] };
-    UsageStep { rows, closed: vec![], opened: vec![], mark }
+    UsageStep { rows, closed: vec![], opened: vec![], used: vec![], mark }
 }
 
 const ALL: UsageRange = UsageRange { function: None, hours: 0..u64::MAX, after: None };

@@ -173,6 +173,9 @@ const STEPS: &[&str] = &[
         kid TEXT PRIMARY KEY, public BLOB NOT NULL, created INTEGER NOT NULL, retired INTEGER
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    ALTER TABLE api_keys ADD COLUMN used INTEGER;
+",
 ];
 
 /// Runs the steps that are missing, all or none.

@@ -302,6 +302,8 @@ pub struct UsageStep {
     pub closed: Vec<String>,
     /// Calls that began and have not ended.
     pub opened: Vec<OpenCall>,
+    /// Keys that were used, with the time in seconds.
+    pub used: Vec<(KeyId, u64)>,
     /// Where it leads to.
     pub mark: UsageMark,
 }
@@ -399,6 +401,8 @@ pub trait Transaction: Tiers {
     fn usage_mark(&mut self) -> Result<Option<(UsageMark, Vec<OpenCall>)>, ControlError>;
     /// Adds what was counted. Sums that do not fit stay at the most there is.
     fn add_usage(&mut self, step: &UsageStep) -> Result<(), ControlError>;
+    /// When keys of a tenant were last used, in seconds; of those that never were, nothing.
+    fn key_uses(&mut self, tenant: &TenantId) -> Result<Vec<(KeyId, u64)>, ControlError>;
     /// Forgets every open call, for they are in a log that is not there any more; and all sums, if they are of it too.
     fn count_anew(&mut self, sums: bool) -> Result<(), ControlError>;
     /// Forgets what was used before an hour, and the names of functions that are in nothing any more.

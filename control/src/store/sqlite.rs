@@ -415,6 +415,10 @@ impl Transaction for SqliteTransaction<'_> {
         usage::add(self, step)
     }
 
+    fn key_uses(&mut self, tenant: &TenantId) -> Result<Vec<(KeyId, u64)>, ControlError> {
+        usage::of_keys(self, tenant)
+    }
+
     fn count_anew(&mut self, sums: bool) -> Result<(), ControlError> {
         self.execute("DELETE FROM usage_open_calls", [])?;
         if sums { self.execute("DELETE FROM usage", []).map(|_| ()) } else { Ok(()) }

@@ -7,13 +7,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use cofferdam_audit::Followed;
 use cofferdam_model::reading::hour_of;
-use cofferdam_model::{Action, Ending, FunctionId};
+use cofferdam_model::{Action, Ending, FunctionId, KeyId};
 
 use crate::store::{OpenCall, Tally, UsageMark, UsageRow, UsageStep};
 
 /// Calls that may be open at once. There are never as many under way; more are such whose end was dropped, which the
 /// relaxed level allows. The oldest is given up.
 const OPEN: usize = 65_536;
+
+/// Seconds: when a key was last used is told no finer, so that it does not tell one call from another.
+const MINUTE: u64 = 60;
 
 /// What was counted since the last step, and the calls that are open.
 #[derive(Default)]
@@ -23,6 +26,8 @@ pub(super) struct Count {
     by_index: BTreeMap<u64, String>,
     /// Calls the store has as open that are not any more.
     closed: Vec<String>,
+    /// Second of the minute in which each key was last used.
+    used: BTreeMap<KeyId, u64>,
     stepped: bool,
 }
 
@@ -46,6 +51,7 @@ impl Count {
     /// Counts a record.
     pub(super) fn see(&mut self, record: &Followed<'_>) {
         self.stepped = true;
+        self.show(record);
         match &*record.kind {
             "call" => self.end(invoked(record), record),
             // What policies refused was no call of the function; what a limit refused was.
@@ -63,6 +69,14 @@ impl Count {
             }
             _ => {}
         }
+    }
+
+    /// Notes that a key was shown. Only what is genuine is in a record's principal.
+    fn show(&mut self, record: &Followed<'_>) {
+        let Some(key) = record.key.as_deref().and_then(|id| KeyId::parse(id).ok()) else { return };
+        let minute = record.at.seconds() / MINUTE * MINUTE;
+        let used = self.used.entry(key).or_default();
+        *used = minute.max(*used);
     }
 
     fn begin(&mut self, request: String, open: Open) {
@@ -120,6 +134,7 @@ impl Count {
         UsageStep {
             rows: self.sums.iter().map(row).collect(),
             closed: self.closed.clone(),
+            used: self.used.iter().map(|(key, minute)| (key.clone(), *minute)).collect(),
             opened: opened.collect(),
             mark,
         }
@@ -129,6 +144,7 @@ impl Count {
     pub(super) fn stored(&mut self, step: &UsageStep) {
         self.sums.clear();
         self.closed.clear();
+        self.used.clear();
         self.stepped = false;
         for OpenCall { request, .. } in &step.opened {
             if let Some(open) = self.open.get_mut(request) {

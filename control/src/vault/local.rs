@@ -127,6 +127,10 @@ impl RootKey for LocalRoot {
         root.starts_with("local:")
     }
 
+    fn is_elsewhere(&self) -> bool {
+        false
+    }
+
     fn check(&self) -> Result<(), RootError> {
         Ok(())
     }

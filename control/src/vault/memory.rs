@@ -78,6 +78,11 @@ impl Keys {
         Self { clock, keep, entries: Mutex::default() }
     }
 
+    /// How long a key is held.
+    pub(super) fn keep(&self) -> Duration {
+        self.keep
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut HashMap<(TenantId, u32), Entry>, Duration) -> T) -> T {
         let now = self.clock.monotonic();
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);

@@ -103,6 +103,10 @@ pub trait RootKey: Send + Sync {
     fn describe(&self) -> String;
     /// Whether a root key of this name is one of its own.
     fn knows(&self, root: &str) -> bool;
+    /// Whether a network is between, which takes its time; what is on this host answers at once.
+    fn is_elsewhere(&self) -> bool {
+        true
+    }
     /// Whether it can be reached and used now.
     fn check(&self) -> Result<(), RootError>;
     /// Wraps a key with the root key of this moment.

@@ -1,6 +1,6 @@
 //! What sealing promises, one claim a test. The vectors are those published in `docs/formats`.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use aws_lc_rs::{aead, hkdf};
 use cofferdam_model::UnixNanos;
@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use super::crypto::TAG_BYTES;
 use super::*;
+
+mod hold;
 
 const VECTORS: &str = include_str!("../../../docs/formats/sealed-value-vectors.json");
 
@@ -323,105 +325,4 @@ fn every_truncation_of_an_envelope_is_refused() {
         let opened = decode_key(1, &good[..cut]).and_then(|key| fresh.prepare(&world.tenant, &[key]));
         assert!(opened.is_err(), "key cut at {cut}");
     }
-}
-
-/// A root key that counts what it is asked, and can be out of reach or give another key.
-struct Elsewhere {
-    inner: LocalRoot,
-    asked: AtomicUsize,
-    away: AtomicBool,
-    lies: AtomicBool,
-}
-
-impl Elsewhere {
-    fn new() -> Arc<Self> {
-        let inner = LocalRoot::of(&key(0), Arc::new(OrdinaryMemory), Arc::new(SeededRandom::new(1))).unwrap();
-        let (away, lies) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { inner, asked: AtomicUsize::new(0), away, lies })
-    }
-
-    fn ask(&self) -> Result<(), RootError> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        if self.away.load(Ordering::Relaxed) { Err(RootError::Unavailable("gone fishing".into())) } else { Ok(()) }
-    }
-}
-
-impl RootKey for Elsewhere {
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
-    fn knows(&self, root: &str) -> bool {
-        self.inner.knows(root)
-    }
-    fn check(&self) -> Result<(), RootError> {
-        self.ask()
-    }
-    fn wrap(&self, context: &WrapContext<'_>, key: &KeyBytes) -> Result<Wrapped, RootError> {
-        self.ask()?;
-        self.inner.wrap(context, key)
-    }
-    fn unwrap(&self, context: &WrapContext<'_>, wrapped: &Wrapped) -> Result<KeyBytes, RootError> {
-        self.ask()?;
-        let opened = self.inner.unwrap(context, wrapped)?;
-        Ok(if self.lies.load(Ordering::Relaxed) { key(9) } else { opened })
-    }
-    fn rewrap(&self, context: &WrapContext<'_>, wrapped: &Wrapped) -> Result<Option<Wrapped>, RootError> {
-        self.inner.rewrap(context, wrapped)
-    }
-    fn begin_rotation(&self) -> Result<(), RootError> {
-        self.inner.begin_rotation()
-    }
-    fn is_current(&self, root: &str) -> bool {
-        self.inner.is_current(root)
-    }
-    fn rotating(&self) -> bool {
-        false
-    }
-    fn end_rotation(&self, destroy: bool) -> Result<(), RootError> {
-        self.inner.end_rotation(destroy)
-    }
-}
-
-#[test]
-fn tenant_keys_are_held_for_a_time_and_then_asked_for_again() {
-    let (root, clock) = (Elsewhere::new(), clock());
-    let world = World::on(Vault::new(root.clone(), Arc::new(OrdinaryMemory), clock.clone(), KEEP));
-    let sealed = world.sealed();
-    for _ in 0..10 {
-        world.opened(&sealed).unwrap();
-    }
-    assert_eq!(root.asked.load(Ordering::Relaxed), 1, "only when it was made");
-    clock.advance(KEEP);
-    assert_eq!(world.vault.forget(None), 0);
-    world.opened(&sealed).unwrap();
-    assert_eq!(root.asked.load(Ordering::Relaxed), 2);
-    assert_eq!(world.vault.forget(Some(&world.tenant)), 0, "or at once");
-}
-
-#[test]
-fn root_key_out_of_reach_is_said_so_and_not_asked_by_everyone() {
-    let (root, clock) = (Elsewhere::new(), clock());
-    let world = World::on(Vault::new(root.clone(), Arc::new(OrdinaryMemory), clock.clone(), KEEP));
-    let sealed = world.sealed();
-    world.vault.forget(Some(&world.tenant));
-    root.away.store(true, Ordering::Relaxed);
-    for _ in 0..10 {
-        assert!(world.opened(&sealed).unwrap_err().is_root_unavailable());
-    }
-    assert_eq!(root.asked.load(Ordering::Relaxed), 2, "once by all of them");
-    assert!(world.vault.trouble().is_some());
-    root.away.store(false, Ordering::Relaxed);
-    world.vault.check().unwrap();
-    assert!(world.vault.trouble().is_none());
-    world.opened(&sealed).unwrap();
-}
-
-#[test]
-fn another_key_than_the_tenants_is_found_out() {
-    let root = Elsewhere::new();
-    let world = World::on(Vault::new(root.clone(), Arc::new(OrdinaryMemory), clock(), KEEP));
-    let sealed = world.sealed();
-    world.vault.forget(Some(&world.tenant));
-    root.lies.store(true, Ordering::Relaxed);
-    assert_eq!(world.opened(&sealed).unwrap_err(), VaultError::WrongKey);
 }

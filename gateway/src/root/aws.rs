@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::config::AwsKms;
 use super::courier::Courier;
 use super::credential;
+use super::metadata::Metadata;
 use super::sign::{self, Keys, Scope};
 use crate::client::Answer;
 use crate::error::GatewayError;
@@ -30,6 +31,8 @@ const PREFIX: &str = "aws-kms:";
 pub(super) struct KmsRoot {
     config: AwsKms,
     courier: Courier,
+    /// Where credentials are asked for, unless they are in a file.
+    metadata: Option<Metadata>,
     clock: Arc<dyn Clock>,
     host: String,
     /// ARN of the key in use, once KMS said it.
@@ -42,11 +45,15 @@ impl KmsRoot {
         let own = format!("https://kms.{}.amazonaws.com", config.region);
         let endpoint = config.endpoint.clone().unwrap_or(own);
         let host = endpoint.trim_start_matches("https://").trim_end_matches('/').to_owned();
-        Ok(Self { config, courier, clock, host, arn: Mutex::default() })
+        let metadata = match config.credentials_from {
+            Some(from) => Some(Metadata::new(from, &config, clock.clone())?),
+            None => None,
+        };
+        Ok(Self { config, courier, metadata, clock, host, arn: Mutex::default() })
     }
 
     fn ask(&self, what: &str, body: &Value) -> Result<Value, RootError> {
-        let keys = keys(&credential(&self.config.credentials_file)?, &self.config.profile)?;
+        let keys = self.keys()?;
         let body = Bytes::from(serde_json::to_vec(body).map_err(|error| RootError::Nonsense(error.to_string()))?);
         let (at, target) = (stamp(self.clock.now()), format!("TrentService.{what}"));
         let mut fields = vec![("content-type", KIND), ("host", self.host.as_str()), ("x-amz-date", at.as_str())];
@@ -65,7 +72,20 @@ impl KmsRoot {
             headers.insert(HeaderName::from_static(known(name)), value);
         }
         let url = format!("https://{}/", self.host);
-        understood(&self.courier.ask(Method::POST, url, headers, body)?, what)
+        let answer = understood(&self.courier.ask(Method::POST, url, headers, body)?, what);
+        if let (Err(RootError::Refused(_)), Some(metadata)) = (&answer, &self.metadata) {
+            // They may have been taken back before their time: the next request has them asked for anew.
+            metadata.doubt();
+        }
+        answer
+    }
+
+    fn keys(&self) -> Result<Keys, RootError> {
+        match (&self.metadata, &self.config.credentials_file) {
+            (Some(metadata), _) => metadata.keys(),
+            (None, Some(file)) => keys(&credential(file)?, &self.config.profile),
+            (None, None) => Err(RootError::Refused("nothing says where the credentials are".into())),
+        }
     }
 
     /// A ciphertext, with the ARN of the key it is by.

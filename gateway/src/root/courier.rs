@@ -4,15 +4,22 @@
 //! than the deadline it was made with.
 #![cfg(any(feature = "aws-kms", feature = "vault-transit"))]
 
+#[cfg(feature = "aws-kms")]
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cofferdam_control::vault::RootError;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 use tokio::sync::mpsc::{Sender, channel};
 
+#[cfg(feature = "aws-kms")]
+use crate::client::Exchange;
 use crate::client::{Answer, Caps, Client, Trust};
 use crate::error::GatewayError;
 
@@ -30,6 +37,10 @@ struct Job {
     answered: SyncSender<Result<Answer, GatewayError>>,
 }
 
+/// What carries one request.
+type Carrier =
+    Arc<dyn Fn(Method, String, HeaderMap, Bytes) -> BoxFuture<'static, Result<Answer, GatewayError>> + Send + Sync>;
+
 /// Who carries them.
 pub(super) struct Courier {
     jobs: Sender<Job>,
@@ -41,16 +52,40 @@ impl Courier {
         let trust = ca.map_or(Trust::Native, |ca| Trust::File(ca.to_owned()));
         let deadline = Duration::from_millis(deadline_ms);
         let client = Client::new(&trust, Caps { deadline, answer_bytes: ANSWER_BYTES })?;
+        let carrier: Carrier = Arc::new(move |method, url, headers, body| {
+            let client = client.clone();
+            async move { client.request(method, &url, headers, body).await }.boxed()
+        });
+        Self::with(carrier, deadline)
+    }
+
+    /// One without TLS, to an address of this host or its link.
+    #[cfg(feature = "aws-kms")]
+    pub(super) fn nearby(at: SocketAddr, deadline: Duration) -> Result<Self, GatewayError> {
+        let carrier: Carrier = Arc::new(move |method, path, headers, body| {
+            async move {
+                let authority = at.to_string();
+                match tokio::time::timeout(deadline, nearby(at, method, path, headers, body)).await {
+                    Ok(answered) => answered,
+                    Err(_) => Err(GatewayError::Timeout { authority }),
+                }
+            }
+            .boxed()
+        });
+        Self::with(carrier, deadline)
+    }
+
+    fn with(carrier: Carrier, deadline: Duration) -> Result<Self, GatewayError> {
         let failed = |source| GatewayError::File { path: "the thread that asks for root keys".into(), source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (jobs, mut queue) = channel::<Job>(AT_ONCE);
         let work = move || {
             runtime.block_on(async {
                 while let Some(Job { method, url, headers, body, answered }) = queue.recv().await {
-                    let client = client.clone();
+                    let carried = carrier(method, url, headers, body);
                     tokio::spawn(async move {
                         // One who does not wait any more does not need to know.
-                        let _ = answered.send(client.request(method, &url, headers, body).await);
+                        let _ = answered.send(carried.await);
                     });
                 }
             });
@@ -76,6 +111,23 @@ impl Courier {
             Err(_) => Err(RootError::Unavailable("no answer in time".into())),
         }
     }
+}
+
+/// Asks a service of this link, which has no TLS.
+#[cfg(feature = "aws-kms")]
+async fn nearby(
+    at: SocketAddr,
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Answer, GatewayError> {
+    let authority = at.to_string();
+    let path = path.parse().map_err(|_| GatewayError::Url { url: path.clone(), reason: "its path is malformed" })?;
+    let connect = |source| GatewayError::Connect { authority: authority.clone(), source };
+    let stream = tokio::net::TcpStream::connect(at).await.map_err(connect)?;
+    let exchange = Exchange { authority: authority.clone(), path, answer_bytes: ANSWER_BYTES };
+    exchange.over(stream, method, headers, body).await
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

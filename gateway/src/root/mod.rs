@@ -8,6 +8,8 @@ mod aws;
 mod config;
 mod courier;
 #[cfg(feature = "aws-kms")]
+mod metadata;
+#[cfg(feature = "aws-kms")]
 mod sign;
 #[cfg(feature = "vault-transit")]
 mod transit;
@@ -23,7 +25,7 @@ use cofferdam_model::{Clock, Random};
 
 use crate::error::GatewayError;
 
-pub use config::{AwsKms, FileRoot, Provider, RootKeyConfig, SystemdRoot, Transit};
+pub use config::{AwsKms, CredentialsFrom, FileRoot, Provider, RootKeyConfig, SystemdRoot, Transit};
 
 /// What root keys are made with.
 #[derive(Clone)]

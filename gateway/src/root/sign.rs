@@ -7,6 +7,7 @@ use aws_lc_rs::{digest, hmac};
 use zeroize::Zeroizing;
 
 /// Credentials of an AWS principal.
+#[derive(Clone)]
 pub(super) struct Keys {
     pub(super) access: String,
     pub(super) secret: Zeroizing<String>,

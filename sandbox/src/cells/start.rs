@@ -84,6 +84,10 @@ impl Pool {
         spec: &Arc<Spec>,
     ) -> Result<(Blank, Arc<dyn Outlet>), SandboxError> {
         let artifact = self.parts.library.artifact(&group.tenant.id, spec.component).await?;
+        // A root key that does not answer must not keep cells from others: there is none yet.
+        if let Some(ready) = &spec.deployment.ready {
+            ready().await.map_err(|error| SandboxError::opening(error, SandboxError::Unseal))?;
+        }
         let mut share = Some(self.share(group, spec).await?);
         let within = Duration::from_millis(self.parts.limits.cell_start_ms);
         let mut attempt = 1;

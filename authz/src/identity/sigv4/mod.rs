@@ -7,6 +7,8 @@
 mod canonical;
 mod seen;
 
+use std::error::Error;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use aws_lc_rs::{digest, hmac};
@@ -82,10 +84,15 @@ impl Sigv4Config {
     }
 }
 
+/// A secret on its way: none where there is no such key or what is stored of it cannot be opened; an error where that
+/// cannot be told now.
+pub type Secret<'a> =
+    Pin<Box<dyn Future<Output = Result<Option<Zeroizing<Vec<u8>>>, Box<dyn Error + Send + Sync>>> + Send + 'a>>;
+
 /// What gives the secret of an access key, for the moment of a check.
 pub trait AccessSecrets: Send + Sync {
-    /// The secret, opened now; none where there is no such key or it cannot be opened.
-    fn access_secret(&self, key: &KeyId) -> Option<Zeroizing<Vec<u8>>>;
+    /// The secret, opened now. Must not hold a thread while a key for that is asked for elsewhere.
+    fn access_secret<'a>(&'a self, key: &'a KeyId) -> Secret<'a>;
 }
 
 /// The body that a signature is over.
@@ -260,12 +267,20 @@ impl Sigv4 {
         Ok((date, until))
     }
 
+    /// The secret that a signature has to be made with.
+    pub(super) async fn secret(&self, record: &ApiKeyRecord) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
+        match self.secrets.access_secret(&record.id).await {
+            Ok(secret) => Ok(secret.ok_or(Refusal::ApiKey)?),
+            Err(cause) => Err(IdentityError::Sealed { key: record.id.clone(), cause }),
+        }
+    }
+
     /// Checks the signature, and makes sure that what changes something is done once.
     pub(super) fn prove(
         &self,
         claim: &Claim,
         body: Option<[u8; 32]>,
-        record: &ApiKeyRecord,
+        (record, secret): (&ApiKeyRecord, &[u8]),
         now: UnixNanos,
     ) -> Result<(), IdentityError> {
         let digest = match (claim.payload, body) {
@@ -278,8 +293,7 @@ impl Sigv4 {
         let Scope { day, region, service } = &claim.scope;
         let text =
             format!("{ALGORITHM}\n{}\n{day}/{region}/{service}/{TERMINATOR}\n{}", claim.stamp, lower_hex(&canonical));
-        let secret = self.secrets.access_secret(&record.id).ok_or(Refusal::ApiKey)?;
-        let key = signing_key(&secret, &claim.scope);
+        let key = signing_key(secret, &claim.scope);
         hmac::verify(&key, text.as_bytes(), &claim.signature).map_err(|_| Refusal::Signature)?;
         if claim.payload == Payload::Unsigned && !record.settings.unsigned_payload {
             return Err(Refusal::Claims.into());

@@ -66,3 +66,17 @@ pub(super) fn users_and_keys_of_the_issuer_are_replaced_and_forgotten(fixture: &
     run(&mut store, |tx| tx.forget_issuer_keys(UnixNanos(5))).unwrap();
     assert_eq!(keys(&mut store).len(), 1);
 }
+
+pub(super) fn keys_keep_when_they_were_last_used(fixture: &impl Fixture) {
+    let mut world = World::new(1);
+    let mut store = fixture.open();
+    let id = world.fill(&mut store).api_keys[0].id.clone();
+    let tenant = world.tenant.id.clone();
+    let uses = |store: &mut dyn Store| run(store, |tx| tx.key_uses(&tenant)).unwrap();
+    assert_eq!(uses(&mut store), []);
+    for (next, at) in [(1, 120), (2, 60)] {
+        let used = vec![(id.clone(), at), (KeyId::mint(&tenant, &world.random), 9)];
+        run(&mut store, |tx| tx.add_usage(&UsageStep { used: used.clone(), ..step(next, vec![]) })).unwrap();
+    }
+    assert_eq!(uses(&mut store), [(id, 120)], "the last time, of keys that exist");
+}

@@ -3,7 +3,7 @@
 //! Owns the sums' columns and how they saturate. Must never refer to a function that has to exist: what was used was
 //! used, whoever is gone since.
 
-use cofferdam_model::{FunctionId, TenantId, Usage, UsageRange};
+use cofferdam_model::{FunctionId, KeyId, TenantId, Usage, UsageRange};
 use rusqlite::{Row, named_params, params};
 
 use super::{SqliteTransaction, damaged, get, id, number, signed};
@@ -87,11 +87,20 @@ pub(super) fn add(tx: &SqliteTransaction<'_>, step: &UsageStep) -> Result<(), Co
             params![request, signed(*index)?, function.as_str()],
         )?;
     }
+    for (key, at) in &step.used {
+        let sql = "UPDATE api_keys SET used = max(coalesce(used, 0), ?2) WHERE id = ?1";
+        tx.execute(sql, params![key.as_str(), signed(*at)?])?;
+    }
     tx.execute(
         "INSERT OR REPLACE INTO usage_mark (one, origin, next, leaf) VALUES (1, ?1, ?2, ?3)",
         params![step.mark.origin, signed(step.mark.next)?, step.mark.leaf],
     )?;
     Ok(())
+}
+
+pub(super) fn of_keys(tx: &SqliteTransaction<'_>, tenant: &TenantId) -> Result<Vec<(KeyId, u64)>, ControlError> {
+    let sql = "SELECT id, used FROM api_keys WHERE tenant = ?1 AND used IS NOT NULL";
+    tx.rows(sql, [tenant.as_str()], |row| Ok((id(row, 0, KeyId::parse)?, number(row, 1)?)))
 }
 
 pub(super) fn forget(tx: &SqliteTransaction<'_>, before: u64) -> Result<(), ControlError> {

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const ACCESS: &str = "AKIAEXAMPLE";
-const SECRET: &str = "an/aws+secret";
-const SESSION: &str = "a-session-token";
+pub(super) const ACCESS: &str = "AKIAEXAMPLE";
+pub(super) const SECRET: &str = "an/aws+secret";
+pub(super) const SESSION: &str = "a-session-token";
 
 fn arn(id: &str) -> String {
     format!("arn:aws:kms:eu-central-1:111122223333:key/{id}")
@@ -156,13 +156,13 @@ fn handle(service: &Shared, seen: &Seen) -> Result<Value, (u16, String)> {
     }
 }
 
-struct World {
+pub(super) struct World {
     service: Shared,
     server: Server,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let service: Shared = Arc::default();
         for (id, byte) in [("one", 1), ("two", 2)] {
             service.lock().unwrap().keys.insert(id.into(), ([byte; 32], "Enabled"));
@@ -186,11 +186,17 @@ impl World {
     }
 
     fn root(&self, id: &str) -> Arc<dyn RootKey> {
-        let config = json!({ "aws-kms": {
-            "key_id": arn(id), "region": "eu-central-1", "endpoint": self.server.url, "profile": "node",
-            "credentials_file": self.server.dir.path().join("credentials"), "ca": self.server.ca(),
-        } });
-        opened(&serde_json::from_value(config).unwrap())
+        let file = self.server.dir.path().join("credentials");
+        self.root_with(id, &json!({ "profile": "node", "credentials_file": file }))
+    }
+
+    /// A key whose credentials are somewhere else.
+    pub(super) fn root_with(&self, id: &str, more: &Value) -> Arc<dyn RootKey> {
+        let mut config = json!({
+            "key_id": arn(id), "region": "eu-central-1", "endpoint": self.server.url, "ca": self.server.ca(),
+        });
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        opened(&serde_json::from_value(json!({ "aws-kms": config })).unwrap())
     }
 
     fn service<T>(&self, look: impl FnOnce(&mut Service) -> T) -> T {

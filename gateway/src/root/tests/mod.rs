@@ -4,6 +4,7 @@
 #![cfg(all(feature = "aws-kms", feature = "vault-transit"))]
 
 mod kms;
+mod metadata;
 mod transit;
 
 use std::collections::HashMap;
@@ -45,7 +46,7 @@ pub(super) type Answers = Arc<dyn Fn(Seen) -> (u16, String) + Send + Sync>;
 pub(super) struct Server {
     pub(super) url: String,
     pub(super) dir: tempfile::TempDir,
-    _runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
 }
 
 impl Server {
@@ -62,10 +63,9 @@ impl Server {
             .with_single_cert(vec![certificate.der().clone()], der)
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-        runtime.spawn(async move {
+        let (mut server, listener) = Self::begin(dir);
+        server.url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        server.runtime.spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let (acceptor, answers) = (acceptor.clone(), answers.clone());
                 tokio::spawn(async move {
@@ -75,7 +75,29 @@ impl Server {
                 });
             }
         });
-        Self { url, dir, _runtime: runtime }
+        server
+    }
+
+    /// One without TLS, as metadata services are.
+    pub(super) fn plain(answers: Answers) -> Self {
+        let (server, listener) = Self::begin(tempfile::tempdir().unwrap());
+        server.runtime.spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let answers = answers.clone();
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| answer(request, answers.clone()));
+                    let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+                });
+            }
+        });
+        server
+    }
+
+    fn begin(dir: tempfile::TempDir) -> (Self, TcpListener) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        (Self { url, dir, runtime }, listener)
     }
 
     /// A file beside its certificate that its owner alone may read.
@@ -108,7 +130,10 @@ async fn answer(
 }
 
 pub(super) fn parts() -> Parts {
-    let clock = Arc::new(ManualClock::at(UnixNanos::from_seconds(NOW)));
+    parts_at(Arc::new(ManualClock::at(UnixNanos::from_seconds(NOW))))
+}
+
+pub(super) fn parts_at(clock: Arc<ManualClock>) -> Parts {
     Parts { memory: Arc::new(OrdinaryMemory), clock, random: Arc::new(SeededRandom::new(4)) }
 }
 
