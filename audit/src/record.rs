@@ -437,6 +437,7 @@ mod tests {
                     item_roles: roles.clone(),
                     public: true,
                     scopes: Some(roles.clone()),
+                    groups: roles.clone(),
                     roles,
                     suspended: true,
                 }));
@@ -469,7 +470,7 @@ mod tests {
         assert_eq!(value["decision"]["sets"]["tenant"]["version"], 3);
         assert_eq!(value["uses"][0], "KEY: allow by tenant: 10-defaults/workload");
         let given = serde_json::json!({
-            "item": "KEY", "item_roles": ["clerk"], "name": "orders", "public": true, "roles": ["ops"],
+            "groups": ["oncall"], "item": "KEY", "item_roles": ["clerk"], "name": "orders", "public": true, "roles": ["ops"],
             "scopes": ["Data"],
         });
         assert_eq!(value["decision"]["given"], given);

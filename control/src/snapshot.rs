@@ -4,6 +4,7 @@
 //! Must never touch the store, and must never hold a plaintext secret.
 
 mod policies;
+mod revived;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

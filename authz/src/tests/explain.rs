@@ -83,6 +83,10 @@ async fn a_recorded_call_is_decided_again_as_it_was_whatever_policies_look_at() 
             let who = world.narrowed(&world.acme, &["admin"], &scopes).await;
             again(&authorizer, &set, &facts(&authorizer, &set, who, world.manage(action, &world.acme)));
         }
+        for action in ["PutSecret", "QueryAudit"] {
+            let who = world.person(&world.acme, "carol", &["clerk"], &["oncall".to_owned()]).await;
+            again(&authorizer, &set, &facts(&authorizer, &set, who, world.manage(action, &world.acme)));
+        }
         let known = facts(&authorizer, &set, world.nobody().await, world.invoke(&world.acme, true));
         again(&authorizer, &set, &known);
     }
@@ -109,7 +113,7 @@ fn whatever_policies_can_look_at_is_recorded() {
         .collect();
     let recorded = [
         // Of callers, tenants and their organisation, which is asked for as it is now.
-        "suspended organisation id issuer tenant roles",
+        "suspended organisation id issuer tenant roles groups",
         // Of resources.
         "name secret function app policy",
         // Of what surrounds a call.

@@ -3,7 +3,7 @@
 use super::*;
 use cofferdam_authz::{Directory, Login, RevokedBy, scopes_narrow};
 use cofferdam_model::operation::Grant;
-use cofferdam_model::{Digest, RevocationId, RevocationTarget};
+use cofferdam_model::{Digest, Revived, RevocationId, RevocationTarget};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -54,6 +54,12 @@ impl World {
         let made = self.ask(key, Manage::Revoke { tenant, target, reason: "stolen".into(), expires }).unwrap();
         RevocationId::parse(made["id"].as_str().unwrap()).unwrap()
     }
+
+    /// To undo a revocation, with what that gives back.
+    fn reinstate(&self, id: &RevocationId) -> Manage {
+        let gives = self.control.snapshot().revived(id).expect("a revocation that is there");
+        Manage::Reinstate { revocation: id.clone(), gives }
+    }
 }
 
 #[test]
@@ -93,7 +99,7 @@ fn each_kind_of_revocation_holds_from_the_next_call_on_until_it_is_undone() {
         assert_eq!((&listed["revocations"][0]["reason"], listed["active"].as_bool()), (&json!("stolen"), Some(true)));
         let reopened = world.reopen();
         assert_eq!(reopened.snapshot().tenant(&tenant).unwrap().revocations().count(), 1, "kept on disk");
-        world.ask(&admin, Manage::Reinstate { revocation: id }).unwrap();
+        world.ask(&admin, world.reinstate(&id)).unwrap();
     }
     for other in [
         RevocationTarget::Token { issuer: issuer.clone(), id: "other".into() },
@@ -120,9 +126,9 @@ fn an_account_and_a_tenant_are_shut_out_with_all_their_keys_and_let_in_again() {
         other => other.map(|_| None).unwrap(),
     };
     assert_eq!((by(&key), by(&admin)), (Some(RevokedBy::Subject), None));
-    world.ask(&admin, Manage::Reinstate { revocation: id.clone() }).unwrap();
+    world.ask(&admin, world.reinstate(&id)).unwrap();
     assert_eq!(by(&key), None);
-    let again = world.ask(&admin, Manage::Reinstate { revocation: id });
+    let again = world.ask(&admin, Manage::Reinstate { revocation: id, gives: Revived::Anybody });
     assert!(matches!(again, Err(ControlError::NotFound { what: "revocation", .. })));
 
     let suspend = |tenant: &TenantId| Manage::SuspendTenant { tenant: tenant.clone(), reason: "unpaid".into() };
