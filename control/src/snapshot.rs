@@ -4,6 +4,8 @@
 //! Must never touch the store, and must never hold a plaintext secret.
 
 mod policies;
+#[cfg(test)]
+mod portrait;
 mod revived;
 
 use std::collections::{BTreeMap, HashMap};

@@ -399,3 +399,34 @@ fn an_exchanged_token_is_never_good_for_more_than_the_one_shown() {
         .unwrap();
     assert!(exchanged.get() > 5, "{}", exchanged.get());
 }
+
+#[test]
+fn what_comes_back_with_a_revocation_is_all_that_could() {
+    let world = World::new();
+    let (tenant, admin) = world.tenant("acme");
+    world.put_user(&admin, &tenant, "alice", &["invoker", "viewer"], Some(RIGHT));
+    for roles in [&["viewer"][..], &["invoker", "viewer"]] {
+        world.ask(&admin, create_key(&tenant, "ci", roles)).unwrap();
+    }
+    let token = world.login("alice", &Narrowing::default());
+    let own = world.who(Credential::Bearer(&token)).unwrap().issuer().unwrap().to_owned();
+    let (subject, before) = (|| "alice".to_owned(), NOW.seconds());
+    let both = || strings(&["invoker", "viewer"]);
+    let user = || Revived::User { name: subject(), roles: both() };
+    for (target, gives) in [
+        (RevocationTarget::Account { account: "ci".into() }, Revived::Account { name: "ci".into(), roles: both() }),
+        (RevocationTarget::Subject { issuer: Some(own.clone()), subject: subject() }, user()),
+        (RevocationTarget::Sessions { issuer: Some(own.clone()), subject: Some(subject()), before }, user()),
+        // Another issuer's token may bring any role.
+        (RevocationTarget::Subject { issuer: None, subject: subject() }, Revived::Anybody),
+        (RevocationTarget::Subject { issuer: Some("https://id.test".into()), subject: subject() }, Revived::Anybody),
+        (RevocationTarget::Sessions { issuer: Some(own.clone()), subject: None, before }, Revived::Anybody),
+        (RevocationTarget::Token { issuer: own.clone(), id: "x".into() }, Revived::Anybody),
+        (RevocationTarget::SigningKey { issuer: own, key: "k".into() }, Revived::Anybody),
+        (RevocationTarget::Digest { digest: Digest([7; 32]) }, Revived::Anybody),
+    ] {
+        let id = world.revoke(&admin, &tenant, target.clone(), None);
+        assert_eq!(world.control.snapshot().revived(&id), Some(gives), "{target:?}");
+    }
+    assert_eq!(world.control.snapshot().revived(&RevocationId::mint(&tenant, &*world.random)), None);
+}
