@@ -11,6 +11,9 @@ use crate::record::NAME_BYTES;
 
 const POLICIES: usize = 64;
 const ROLES: usize = 64;
+/// Groups of a caller. Who is in more, or in one with a longer name, is not decided again either.
+const GROUPS: usize = 20;
+const GROUP_BYTES: usize = 64;
 /// Roles of an account that is touched, and scopes of a credential.
 const FEW: usize = 16;
 /// Roles and scopes are short; what is longer is cut, and then not decided again.
@@ -26,6 +29,9 @@ pub(crate) fn given(veil: &mut Veil, decision: Option<&DecisionFacts>) {
 
 /// What is false is left out, as what is not there is.
 fn all_given(o: &mut Object<'_>, facts: &GivenFacts) {
+    if !facts.groups.is_empty() {
+        o.texts("groups", &facts.groups, GROUPS, GROUP_BYTES);
+    }
     o.maybe_text("item", facts.item.as_deref(), NAME_BYTES);
     if !facts.item_roles.is_empty() {
         o.texts("item_roles", &facts.item_roles, FEW, ROLE_BYTES);

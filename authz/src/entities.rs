@@ -44,6 +44,7 @@ struct Doing {
 const KINDS: &[&str] = &[
     "Organisation",
     "Role",
+    "Group",
     "Tenant",
     "User",
     "ServiceAccount",
@@ -58,6 +59,7 @@ const KINDS: &[&str] = &[
     "Route",
     "ApiKey",
     "PolicySet",
+    "AuditLog",
     "Platform",
 ];
 
@@ -211,11 +213,14 @@ impl Vocabulary {
             ("id".to_owned(), text(principal.id())),
             ("roles".to_owned(), RestrictedExpression::new_set(principal.roles().iter().map(|role| text(role)))),
         ]);
+        let groups = RestrictedExpression::new_set(principal.groups().iter().map(|group| text(group)));
+        attributes.insert("groups".to_owned(), groups);
         if let Some(issuer) = principal.issuer() {
             attributes.insert("issuer".to_owned(), text(issuer));
         }
         let roles = principal.roles().iter().map(|role| self.uid("Role", role));
-        let mut parents = roles.collect::<Result<HashSet<_>, _>>()?;
+        let groups = principal.groups().iter().map(|group| self.uid("Group", group));
+        let mut parents = roles.chain(groups).collect::<Result<HashSet<_>, _>>()?;
         if let Some(tenant) = principal.tenant() {
             let tenant = self.uid("Tenant", tenant.as_str())?;
             attributes.insert("tenant".to_owned(), RestrictedExpression::new_entity_uid(tenant.clone()));

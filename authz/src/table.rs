@@ -85,6 +85,9 @@ pub struct Case {
     /// What the caller's credential is good for at most; all it may do itself where there are none.
     #[serde(default)]
     pub scopes: Vec<String>,
+    /// Groups that the tokens of callers who are users say they are in.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// Whether the caller's token says that more than one factor was shown.
     #[serde(default)]
     pub mfa: bool,
@@ -284,6 +287,7 @@ impl Case {
         let session = self.mfa.then(|| Session { mfa: true, ..Session::default() });
         Ok(Asker {
             tenant: Some(tenant.to_string()),
+            groups: self.groups.clone(),
             credential: signs.then_some(CredentialKind::Sigv4),
             bound,
             scopes: (!self.scopes.is_empty()).then(|| self.scopes.clone()),

@@ -209,6 +209,7 @@ impl From<ControlError> for Failure {
             ControlError::Io { .. }
             | ControlError::Vault(_)
             | ControlError::StoreTooNew { .. }
+            | ControlError::StoreTooOld { .. }
             | ControlError::Damaged { .. }
             | ControlError::Store(_)
             | ControlError::Log(_)

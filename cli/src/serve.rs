@@ -99,7 +99,12 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let (control, kept) = open_state(&layout, &config, &authorizer, &clock, &random)?;
     let warmed = control.clone();
     // Not waited for: a node that cannot have the thread compiles with the first call that needs it.
-    let _ = std::thread::Builder::new().name("policies".to_owned()).spawn(move || warmed.warm());
+    let _ = std::thread::Builder::new().name("policies".to_owned()).spawn(move || {
+        for flagged in warmed.narrower() {
+            tracing::warn!(what = flagged.told(), remedy = flagged.finding.remedy, "a policy covers less than it did");
+        }
+        warmed.warm();
+    });
     let secrets = upkeep::look(&control).await;
     let identities = identities(&layout, &config, &control, &clock)?;
     let sandbox = Sandbox::start(sandbox_config(&layout, &config)?, clock.clone(), random.clone())

@@ -247,7 +247,7 @@ impl Change<'_> {
             Manage::PutClientCa { tenant, name, ca } => self.put_client_ca(tenant, name, ca),
             Manage::RemoveClientCa { tenant, name } => self.remove_client_ca(tenant, name),
             Manage::Revoke { tenant, target, reason, expires } => self.revoke(tenant, target, reason, *expires),
-            Manage::Reinstate { revocation } => self.reinstate(revocation),
+            Manage::Reinstate { revocation, .. } => self.reinstate(revocation),
             Manage::PutUser { tenant, name, roles, passphrase } => {
                 self.put_user(tenant, name, roles, passphrase.as_ref())
             }

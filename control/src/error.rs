@@ -168,6 +168,14 @@ pub enum ControlError {
         /// Newest version known.
         known: i64,
     },
+    /// The store was written by an older release, and a look does not bring it up to date.
+    #[error("the store has version {found}, this release has {known}: starting the node brings it up to date")]
+    StoreTooOld {
+        /// Version found.
+        found: i64,
+        /// Version of this release.
+        known: i64,
+    },
     /// The store holds something this release cannot read.
     #[error("the store is damaged: {what}")]
     Damaged {

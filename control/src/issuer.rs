@@ -43,6 +43,8 @@ pub struct Claims<'a> {
     pub subject: &'a str,
     /// Roles.
     pub roles: &'a [String],
+    /// Groups.
+    pub groups: &'a [String],
     /// How long it is good for.
     pub ttl: Duration,
 }
@@ -94,6 +96,7 @@ impl DevelopmentIssuer {
             "sub": claims.subject,
             "tenant": claims.tenant,
             "roles": claims.roles,
+            "groups": claims.groups,
             "iat": now,
             "exp": now.saturating_add(claims.ttl.as_secs()),
             "jti": encode(&id),
@@ -122,6 +125,7 @@ pub fn config(dir: &Path) -> IssuerConfig {
         tenant: None,
         tenant_claim: Some("tenant".into()),
         roles_claim: Some("roles".into()),
+        groups_claim: Some("groups".into()),
         mfa_acr: Vec::new(),
         held: false,
         leeway_seconds: 10,

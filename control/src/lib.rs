@@ -20,6 +20,7 @@ mod route;
 mod secret;
 mod snapshot;
 pub mod store;
+mod stored;
 mod tenant;
 mod usage;
 mod user;
@@ -54,6 +55,7 @@ pub use keyfile::{create as create_private, fresh as fresh_key, load as load_key
 pub use own_issuer::{Narrowing, OwnIssuerConfig};
 pub use route::{check_spec as check_route, conflict as routes_conflict};
 pub use snapshot::{FunctionEntry, OrganisationEntry, RouteEntry, Snapshot, TenantEntry, VersionEntry};
+pub use stored::{Flagged, flagged};
 pub use tenant::{OPERATOR, PLATFORM_NAME};
 pub use usage::Meter;
 
@@ -97,7 +99,8 @@ impl ControlConfig {
         Ok(Vault::new(Arc::new(root), memory, clock, vault::KEEP))
     }
 
-    fn state(&self) -> PathBuf {
+    /// The file of everything that exists.
+    pub fn state(&self) -> PathBuf {
         self.dir.join("state.sqlite")
     }
 }
@@ -311,7 +314,8 @@ impl Control {
     /// its time: for a thread of its own.
     pub fn warm(&self) {
         let snapshot = self.snapshot();
-        snapshot.tenants().filter_map(|tenant| snapshot.policies(&tenant.id)).for_each(|policies| policies.warm());
+        let open = snapshot.tenants().filter(|tenant| tenant.active);
+        open.filter_map(|tenant| snapshot.policies(&tenant.id)).for_each(|policies| policies.warm());
     }
 
     /// Whether a function at work may send a request to the outside, by the policies of this moment.

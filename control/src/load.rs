@@ -61,17 +61,16 @@ pub(crate) fn load(
     })
 }
 
-/// Shuts a tenant whose policies do not compile, with the defaults in their place.
+/// Shuts a tenant whose policies do not compile. They stay what is asked, so that whatever is asked of them fails.
 pub(crate) fn shut(
     authorizer: &Authorizer,
     state: &mut TenantState,
     error: &ControlError,
 ) -> Result<Arc<TenantPolicies>, ControlError> {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    tracing::error!(tenant = %state.tenant.id, cause, "policies do not compile, the tenant is shut");
+    tracing::error!(tenant = state.tenant.name, id = %state.tenant.id, cause, "policies do not compile, the tenant is shut");
     state.tenant.active = false;
-    let defaults = authorizer.compile(&state.tenant.id, &[]).map_err(ControlError::Policy)?;
-    Ok(Arc::new(defaults.suspended(true)))
+    unread(authorizer, state)
 }
 
 /// Every tenant's policies, each with whether it was compiled just now.

@@ -100,6 +100,7 @@ impl OwnIssuerConfig {
             tenant: None,
             tenant_claim: Some("tenant".into()),
             roles_claim: Some("roles".into()),
+            groups_claim: None,
             mfa_acr: Vec::new(),
             held: true,
             leeway_seconds: LEEWAY_SECONDS,

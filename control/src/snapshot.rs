@@ -4,6 +4,9 @@
 //! Must never touch the store, and must never hold a plaintext secret.
 
 mod policies;
+#[cfg(test)]
+mod portrait;
+mod revived;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -352,9 +355,13 @@ impl TenantEntry {
             && keys(self) == keys(other)
     }
 
-    /// Its compiled policies, if they were compiled from these texts.
+    /// Its compiled policies, if they were compiled from these texts in this very state: one that was replaced by the
+    /// same text counts as a change, and records name that state.
     pub(crate) fn policies_of(&self, state: &TenantState) -> Option<Arc<TenantPolicies>> {
-        (self.active && state.tenant.active && self.has_texts_of(state)).then(|| self.policies.clone())
+        let version = |tier: &TierPolicies| tier.facts().version;
+        let same = version(self.policies.grants()) == state.policies_set.version
+            && self.policies.boundary().is_none_or(|boundary| version(boundary) == state.boundary_set.version);
+        (same && self.active && state.tenant.active && self.has_texts_of(state)).then(|| self.policies.clone())
     }
 
     /// Whether its policies and those that bind it are these.

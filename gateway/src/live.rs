@@ -10,7 +10,7 @@ use cofferdam_control::{Control, ControlError, FunctionEntry, Snapshot, TenantEn
 use cofferdam_model::{FunctionId, Invoke, Level, TenantId};
 use cofferdam_sandbox::{BoxError, Deployment, SecretsUnavailable};
 
-use crate::doors::Doors;
+use crate::doors::{Doors, Standing, Turn};
 use crate::egress::{Egress, MayConnect, Scope};
 use crate::routes::{RouteTable, Target};
 
@@ -34,7 +34,7 @@ impl Picture {
         let active = snapshot.tenants().filter(|tenant| tenant.active);
         let deployments = active.map(|tenant| (tenant.id.clone(), deployments(control, egress, tenant))).collect();
         let routes = RouteTable::build(&snapshot, &deployments);
-        let doors = Doors::of(&snapshot, None);
+        let doors = Doors::of(&snapshot);
         Self { snapshot, routes, doors, deployments }
     }
 
@@ -43,12 +43,14 @@ impl Picture {
     fn then(&self, control: &Arc<Control>, egress: &Arc<Egress>) -> Self {
         let snapshot = control.snapshot();
         let (mut all, mut hosts) = (HashMap::with_capacity(self.deployments.len()), HashSet::new());
+        let mut turned: Vec<Turn<'_>> = Vec::new();
         for tenant in snapshot.tenants() {
             let before = self.snapshot.tenant(&tenant.id);
             let same = before.is_some_and(|before| Arc::ptr_eq(before, tenant));
             if !same {
                 let routes = before.into_iter().chain([tenant]).flat_map(|tenant| tenant.routes());
                 hosts.extend(routes.map(|route| route.spec.host.as_str()));
+                turned.push((before.and_then(|before| Standing::of(before)), Standing::of(tenant)));
             }
             let kept = self.deployments.get(&tenant.id).filter(|_| same).cloned();
             if tenant.active {
@@ -56,8 +58,8 @@ impl Picture {
                 all.insert(tenant.id.clone(), deployments);
             }
         }
-        let routes = self.routes.then(&snapshot, &all, &hosts);
-        let doors = Doors::of(&snapshot, Some(&self.doors));
+        let doors = self.doors.then(&turned, |tenant| Standing::of(snapshot.tenant(tenant)?));
+        let routes = self.routes.then(&snapshot, &all, (&hosts, &doors.owners(&hosts)));
         Self { routes, doors, deployments: all, snapshot: snapshot.clone() }
     }
 

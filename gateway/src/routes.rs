@@ -3,11 +3,11 @@
 //! Owns matching. Must never look at who is calling, and never normalise a path: it sees the one canonical form that
 //! the policies see too.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use cofferdam_control::Snapshot;
-use cofferdam_model::{Invoke, Rate, RouteId};
+use cofferdam_control::{RouteEntry, Snapshot};
+use cofferdam_model::{Invoke, Rate, RouteId, TenantId};
 use cofferdam_sandbox::Deployment;
 use http::Method;
 
@@ -63,16 +63,23 @@ impl RouteTable {
     /// Builds the table from what exists. Routes whose function has no version yet lead nowhere and are left out;
     /// conflicting patterns were refused when they were declared, so a late one is logged and left out.
     pub(crate) fn build(snapshot: &Snapshot, deployments: &Deployments) -> Self {
-        Self { hosts: paths(snapshot, deployments, |_| true) }
+        Self { hosts: paths(snapshot.routes(), snapshot, deployments) }
     }
 
-    /// The table of what exists now, where only these hosts can have changed since this one was built.
-    pub(crate) fn then(&self, snapshot: &Snapshot, deployments: &Deployments, changed: &HashSet<&str>) -> Self {
+    /// The table of what exists now, where only these hosts can have changed since this one was built, and these tenants
+    /// are all that have routes there.
+    pub(crate) fn then(
+        &self,
+        snapshot: &Snapshot,
+        deployments: &Deployments,
+        (changed, owners): (&HashSet<&str>, &BTreeSet<&TenantId>),
+    ) -> Self {
         let mut hosts = self.hosts.clone();
         hosts.retain(|host, _| !changed.contains(host.as_str()));
-        if !changed.is_empty() {
-            hosts.extend(paths(snapshot, deployments, |host| changed.contains(host)));
-        }
+        let owners = owners.iter().filter_map(|owner| snapshot.tenant(owner)).filter(|owner| owner.active);
+        let routes = owners.flat_map(|owner| owner.routes());
+        let routes = routes.filter(|route| changed.contains(route.spec.host.as_str()));
+        hosts.extend(paths(routes, snapshot, deployments));
         Self { hosts }
     }
 
@@ -91,10 +98,14 @@ impl RouteTable {
     }
 }
 
-/// The paths of the hosts that are wanted.
-fn paths(snapshot: &Snapshot, deployments: &Deployments, wanted: impl Fn(&str) -> bool) -> HashMap<String, Arc<Paths>> {
+/// The paths of the hosts of these routes.
+fn paths<'a>(
+    routes: impl Iterator<Item = &'a Arc<RouteEntry>>,
+    snapshot: &Snapshot,
+    deployments: &Deployments,
+) -> HashMap<String, Arc<Paths>> {
     let mut grouped: HashMap<(&str, &str), Vec<Arc<Target>>> = HashMap::new();
-    for route in snapshot.routes().filter(|route| wanted(&route.spec.host)) {
+    for route in routes {
         let Some(function) = snapshot.function_by_id(&route.function_id) else { continue };
         let deployment = deployments.get(&function.tenant).and_then(|of_tenant| of_tenant.get(&function.id));
         let (Some(version), Some(deployment)) = (&function.current, deployment) else { continue };

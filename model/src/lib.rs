@@ -42,7 +42,7 @@ pub use machine::{ClientAccount, ClientCa, KeyKind, KeySettings, Network};
 pub use operation::{Action, Govern, Grants, Invoke, Manage, Operation, Resource};
 pub use random::{OsRandom, Random};
 pub use reading::{AuditRange, CursorError, LogCursor, LogRange, UsageCursor, UsageRange};
-pub use revocation::RevocationTarget;
+pub use revocation::{Revived, RevocationTarget};
 pub use route::RouteSpec;
 pub use secret::{Env, SealedEnv, SealedValue, SecretValue, WrappedDataKey};
 pub use supposition::{Asker, Simulation, Supposition, Surroundings, Thing, Unclear};

@@ -8,7 +8,7 @@ use crate::function::FunctionSettings;
 use crate::id::{FunctionId, KeyId, RevocationId, TenantId};
 use crate::machine::{ClientCa, KeySettings};
 use crate::reading::{AuditRange, LogRange, UsageRange};
-use crate::revocation::RevocationTarget;
+use crate::revocation::{Revived, RevocationTarget};
 use crate::route::RouteSpec;
 use crate::secret::SecretValue;
 use crate::supposition::Simulation;
@@ -421,6 +421,8 @@ pub enum Manage {
     Reinstate {
         /// Which; names its tenant.
         revocation: RevocationId,
+        /// What comes back with it.
+        gives: Revived,
     },
     /// Add a user of the node's own issuer, or change its roles or passphrase.
     PutUser {

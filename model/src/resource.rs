@@ -54,6 +54,8 @@ pub enum Resource {
         /// Name of the one that is written or removed.
         policy: String,
     },
+    /// The log's records of a tenant.
+    AuditLog(TenantId),
 }
 
 impl Resource {
@@ -67,6 +69,7 @@ impl Resource {
             Self::Api { tenant, name } | Self::Account { tenant, name, .. } => format!("{tenant}|{name}"),
             Self::ApiKey(id) => id.to_string(),
             Self::PolicySet { tenant, .. } => format!("{tenant}|policies"),
+            Self::AuditLog(tenant) => format!("{tenant}|audit"),
         }
     }
 
@@ -75,6 +78,7 @@ impl Resource {
         match self {
             Self::Platform => None,
             Self::Tenant(tenant)
+            | Self::AuditLog(tenant)
             | Self::Api { tenant, .. }
             | Self::Account { tenant, .. }
             | Self::PolicySet { tenant, .. } => Some(tenant.clone()),

@@ -56,6 +56,27 @@ pub enum RevocationTarget {
     },
 }
 
+/// What somebody has again once a revocation is undone, as far as that can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revived {
+    /// A service account, with the roles of all its keys and certificates.
+    Account {
+        /// Its name.
+        name: String,
+        /// Every role it has by any of them.
+        roles: Vec<String>,
+    },
+    /// A user of the node's own issuer.
+    User {
+        /// Its name.
+        name: String,
+        /// Its roles.
+        roles: Vec<String>,
+    },
+    /// People whose roles only their tokens know, or whom the revocation does not name: it could be anybody.
+    Anybody,
+}
+
 /// Longest a token can live whatever an issuer's declaration says: a year and the leeway of two clocks.
 const TOKEN_LIFE_SECONDS: u64 = 366 * 24 * 3600 + 60;
 

@@ -67,6 +67,9 @@ pub struct Asker {
     /// Its roles there.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// Groups its token says it is in.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub groups: Vec<String>,
     /// What it shows; what is usual for its kind where there is none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub credential: Option<CredentialKind>,
@@ -93,6 +96,7 @@ impl Asker {
             issuer: None,
             tenant: None,
             roles: roles.to_vec(),
+            groups: Vec::new(),
             credential: None,
             bound: Bound::None,
             certificate: None,
@@ -216,6 +220,7 @@ impl Supposition {
                 issuer: principal.issuer.clone(),
                 tenant: principal.tenant.clone(),
                 roles: given.roles.clone(),
+                groups: given.groups.clone(),
                 credential: Some(principal.credential),
                 bound: principal.bound,
                 certificate: certificate(principal).cloned(),
@@ -258,7 +263,7 @@ fn texts<'a>(
 ) -> impl Iterator<Item = &'a str> {
     let session = principal.session.iter();
     let said = session.flat_map(|said| said.scopes.iter().flatten().chain(&said.actor).chain(&said.client));
-    let lists = [&given.roles, &given.item_roles].into_iter().chain(&given.scopes).flatten();
+    let lists = [&given.roles, &given.groups, &given.item_roles].into_iter().chain(&given.scopes).flatten();
     let single = [Some(&principal.id), facts.action.as_ref(), facts.resource.as_ref(), certificate(principal)];
     let named = [&principal.issuer, &given.name, &given.item].into_iter().flatten();
     let plain = [&facts.method, &facts.host, &facts.path].map(|text| &**text);

@@ -141,3 +141,121 @@ async fn a_call_whose_function_may_not_have_its_secret_does_not_run() {
     assert_eq!(record["decision"]["outcome"], "allow", "the caller might call");
     assert_eq!(alice.get("/acme/hello").await.unwrap().status, StatusCode::OK, "others are not concerned");
 }
+
+/// Whether somebody was told that he would give what he does not hold, and of which action.
+fn escalates(answer: &Answer, action: &str) -> bool {
+    let told = answer.json();
+    let named = told["detail"].as_str().is_some_and(|detail| detail.contains(&format!("`{action}`")));
+    answer.status == StatusCode::FORBIDDEN && told["code"] == "escalates" && named
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_lifts_a_forbid_or_undoes_a_revocation_for_more_than_he_holds() {
+    let scene = Scene::new().unwrap();
+    let hr = r#"permit (principal in Role::"hr", action in [Action::"Identity", Action::"Policy"], resource);"#;
+    put(&scene, "acme", "hr", "tenant", hr);
+    put(&scene, "acme", "freeze", "tenant", r#"forbid (principal, action == Action::"Invoke", resource);"#);
+    let secret = r#"forbid (principal in Role::"hr", action == Action::"ListKeys", resource is Tenant)
+                    when { principal.id == "carol" };"#;
+    put(&scene, "acme", "no-keys", "tenant", secret);
+    let mut carol = scene.caller("acme", "carol", "hr").await.unwrap();
+    let mut dan = scene.caller("acme", "dan", "hr").await.unwrap();
+    let mut root = scene.caller("acme", "root", "admin").await.unwrap();
+    let path = |name: &str| format!("/-/v1/tenants/acme/policies/{name}");
+    // Neither by removing it nor by writing something else in its place.
+    assert!(escalates(&carol.call(Method::DELETE, &path("freeze"), "").await.unwrap(), "Invoke"));
+    let other = r#"{"text":"permit (principal, action == Action::\"ListKeys\", resource);"}"#;
+    assert!(escalates(&carol.call(Method::PUT, &path("freeze"), other).await.unwrap(), "ListKeys"));
+    assert!(escalates(&dan.call(Method::PUT, &path("freeze"), other).await.unwrap(), "Invoke"));
+    assert!(escalates(&carol.call(Method::DELETE, &path("no-keys"), "").await.unwrap(), "ListKeys"));
+    assert_eq!(
+        dan.call(Method::DELETE, &path("no-keys"), "").await.unwrap().status,
+        StatusCode::OK,
+        "it binds him not"
+    );
+    // A key that may more than they, revoked by them and not to be brought back by them.
+    let key = r#"{"account":"ci","roles":["admin"],"ttl_seconds":60}"#;
+    assert_eq!(root.call(Method::POST, "/-/v1/tenants/acme/keys", key).await.unwrap().status, StatusCode::OK);
+    let target = r#"{"target":{"kind":"account","account":"ci"},"reason":"lost"}"#;
+    let revoked = carol.call(Method::POST, "/-/v1/tenants/acme/revocations", target).await.unwrap();
+    let undo = format!("/-/v1/revocations/{}", revoked.json()["id"].as_str().unwrap());
+    assert!(escalates(&carol.call(Method::DELETE, &undo, "").await.unwrap(), "Invoke"));
+    assert_eq!(root.call(Method::DELETE, &undo, "").await.unwrap().status, StatusCode::OK);
+    assert_eq!(root.call(Method::DELETE, &undo, "").await.unwrap().status, StatusCode::NOT_FOUND, "it is undone");
+    // What is taken from all alike goes back by whoever would hold it.
+    let mut alice = scene.alice().await.unwrap();
+    assert_eq!(alice.get("/acme/hello").await.unwrap().status, StatusCode::FORBIDDEN);
+    assert_eq!(root.call(Method::DELETE, &path("freeze"), "").await.unwrap().status, StatusCode::OK);
+    assert_eq!(alice.get("/acme/hello").await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_call_one_function_does_not_let_others_call_it() {
+    let scene = Scene::new().unwrap();
+    let editor = r#"permit (principal in Role::"editor", action in Action::"Policy", resource);
+                    permit (principal in Role::"editor", action in Action::"Data", resource)
+                    unless { resource.name == "whoami" };"#;
+    put(&scene, "acme", "editor", "tenant", editor);
+    let mut erin = scene.caller("acme", "erin", "editor").await.unwrap();
+    assert_eq!(erin.get("/acme/hello").await.unwrap().status, StatusCode::OK);
+    assert_eq!(erin.get("/acme/whoami").await.unwrap().status, StatusCode::FORBIDDEN);
+    let gift = r#"{"text":"permit (principal, action == Action::\"Invoke\", resource) when { resource.name == \"whoami\" };"}"#;
+    let given = erin.call(Method::PUT, "/-/v1/tenants/acme/policies/gift", gift).await.unwrap();
+    assert!(escalates(&given, "Invoke"), "{}", given.text());
+    assert_eq!(erin.get("/acme/whoami").await.unwrap().status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_a_token_has_what_policies_give_it_and_the_log_is_a_resource_of_its_own() {
+    let scene = Scene::new().unwrap();
+    put(
+        &scene,
+        "acme",
+        "oncall",
+        "tenant",
+        r#"permit (principal in Group::"oncall", action in Action::"Data", resource);
+           permit (principal in Group::"oncall", action, resource is AuditLog);"#,
+    );
+    let person = async |group: &str| {
+        let asked = ["token", "--tenant", "acme", "--subject", "gina", "--group", group];
+        let token = scene.site.run(&asked).unwrap();
+        scene.node.client().await.unwrap().with(&format!("Bearer {}", token.trim()))
+    };
+    let (mut gina, mut other) = (person("oncall").await, person("admin").await);
+    let called = gina.get("/acme/hello").await.unwrap();
+    assert_eq!(called.status, StatusCode::OK, "{}", called.text());
+    let decision = record(&scene, &called)["decision"].clone();
+    assert_eq!((&decision["given"]["groups"], &decision["policies"]), (&json!(["oncall"]), &json!(["oncall/1"])));
+    assert_eq!(other.get("/acme/hello").await.unwrap().status, StatusCode::FORBIDDEN, "a group is no role");
+    let read = gina.get("/-/v1/tenants/acme/audit").await.unwrap();
+    assert_eq!(read.status, StatusCode::OK, "{}", read.text());
+    let told = record(&scene, &read);
+    assert!(told["resource"].as_str().unwrap().ends_with("|audit"), "{told}");
+    assert_eq!(gina.get("/-/v1/tenants/acme").await.unwrap().status, StatusCode::FORBIDDEN);
+    let asked = ["authz", "simulate", "--tenant", "acme", "--principal", "user:x", "--group", "oncall", "--action"];
+    let told = scene.node.run(&scene.site, &[&asked[..], &["Invoke", "--function", "hello", "--json"]].concat());
+    assert!(told.unwrap().contains("\"allow\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_names_stored_policies_that_cover_less_than_they_name() {
+    let scene = Scene::new().unwrap();
+    let doctor = || {
+        let told = scene.site.try_run(&["doctor", "--json"]).unwrap();
+        let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+        let policies = |check: &&Value| check["name"] == "policies";
+        let checks = told["checks"].as_array().unwrap().iter().filter(policies).cloned();
+        checks.map(|check| (check["good"] == true, check["found"].to_string(), check["remedy"].to_string())).collect()
+    };
+    let checks: Vec<(bool, String, String)> = doctor();
+    assert!(matches!(&checks[..], [(true, ..)]), "{checks:?}");
+    let keep = r#"@id("keep") forbid (principal, action in Action::"Secrets", resource is Function);"#;
+    put(&scene, "globex", "narrow", "tenant", keep);
+    let checks: Vec<(bool, String, String)> = doctor();
+    let [(false, found, remedy)] = &checks[..] else { panic!("{checks:?}") };
+    assert!(
+        found.contains("tenant `globex`, policy `narrow`") && found.contains("does not cover PutSecret"),
+        "{found}"
+    );
+    assert!(remedy.contains("say it of Secret too"), "{remedy}");
+}

@@ -149,6 +149,7 @@ fn no_client_can_make_a_record_too_long_or_unreadable() {
                 item_roles: roles.clone(),
                 public: true,
                 scopes: Some(roles.clone()),
+                groups: roles.clone(),
                 roles,
                 suspended: true,
             }));
@@ -180,7 +181,7 @@ fn a_call_tells_everything_known_of_it() {
     assert_eq!(value["decision"]["sets"]["tenant"]["version"], 3);
     assert_eq!(value["uses"][0], "KEY: allow by tenant: 10-defaults/workload");
     let given = serde_json::json!({
-        "item": "KEY", "item_roles": ["clerk"], "name": "orders", "public": true, "roles": ["ops"],
+        "groups": ["oncall"], "item": "KEY", "item_roles": ["clerk"], "name": "orders", "public": true, "roles": ["ops"],
         "scopes": ["Data"],
     });
     assert_eq!(value["decision"]["given"], given);

@@ -102,6 +102,7 @@ fn facts_of(call: u64) -> CallFacts {
                 item_roles: vec!["clerk".into()],
                 public: true,
                 roles: vec!["ops".into()],
+                groups: vec!["oncall".into()],
                 scopes: Some(vec!["Data".into()]),
                 suspended: false,
             })),

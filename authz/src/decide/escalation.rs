@@ -1,39 +1,71 @@
 //! Nobody gives what he does not hold.
 //!
-//! Owns the check that roles, keys and policies somebody of a tenant gives to others allow no action which he may not
-//! do himself. It looks at scopes and not at conditions, so it may refuse what would have been harmless, never the
-//! other way round. Must never let a giver's credential count for more than it is good for.
+//! Owns what a change gives to others: by roles, keys, passphrases and permits, by the lifting of a forbid, and by the
+//! undoing of a revocation. It looks at the scopes of what is given and not at its conditions, so it may refuse what
+//! would have been harmless, never the other way round. Must never let a giver's credential count for more than it is
+//! good for.
+
+use std::collections::HashSet;
 
 use cedar_policy::{Effect, EntityUid, Policy, PrincipalConstraint};
 use cofferdam_model::id::platform_tenant;
-use cofferdam_model::{Action, Circumstances, FunctionId, Grants, KeyId, Operation, Resource, TenantId};
+use cofferdam_model::{Action, Circumstances, Grants, Operation, Resource, Revived};
 
-use super::{Authorizer, Outcome, session};
+use super::holding::Giver;
+use super::{Authorizer, session};
 use crate::identity::Principal;
 use crate::policy::index::{Actions, bit};
+use crate::policy::look::essence;
 use crate::policy::{self, TenantPolicies};
 
 /// Kinds of principals that somebody can be made.
 const GIVEN: &[&str] = &["User", "ServiceAccount", "Anonymous"];
 
-/// An action on something of a tenant that nobody has a policy about by name.
-struct Probe {
-    action: Action,
-    resource: Resource,
-    tenant: TenantId,
+/// What must be held to lift a forbid from what nobody holds by himself: what a function is given and asks is for
+/// whoever deploys it, and a login is as good as the passphrase that somebody set.
+const IN_PLACE_OF: &[(Action, Action)] = &[
+    (Action::UseSecret, Action::PutFunction),
+    (Action::Connect, Action::PutFunction),
+    (Action::IssueToken, Action::PutUser),
+];
+
+/// Who would have what is given.
+#[derive(Default)]
+struct Receiver<'a> {
+    roles: &'a [String],
+    /// The service account, as policies name it.
+    account: Option<String>,
+    /// Name of the user of the node's own issuer.
+    user: Option<&'a str>,
+    /// Whether it could be anybody who has a token.
+    anybody: bool,
 }
 
-impl Operation for Probe {
-    fn action(&self) -> Action {
-        self.action
+impl Receiver<'_> {
+    /// Whether a policy for this entity is for the receiver.
+    fn is(&self, uid: &EntityUid) -> bool {
+        let id = uid.id().unescaped();
+        match uid.type_name().basename() {
+            "Role" => self.anybody || self.roles.iter().any(|role| role == id),
+            "ServiceAccount" => self.account.as_deref() == Some(id),
+            // Whatever the issuer is called: an id ends with the name.
+            "User" => self.anybody || self.user.is_some_and(|user| id.rsplit('|').next() == user.rsplit('|').next()),
+            // People are in groups by their tokens, which only a token tells.
+            "Group" => self.anybody,
+            // Whoever is in the tenant.
+            "Tenant" => true,
+            _ => false,
+        }
     }
 
-    fn tenant(&self) -> TenantId {
-        self.tenant.clone()
-    }
-
-    fn resource(&self) -> Resource {
-        self.resource.clone()
+    fn is_meant(&self, principal: &PrincipalConstraint) -> bool {
+        match principal {
+            PrincipalConstraint::Any => true,
+            PrincipalConstraint::Is(kind) => matches!(kind.basename(), "User" | "ServiceAccount"),
+            PrincipalConstraint::In(uid) | PrincipalConstraint::IsIn(_, uid) | PrincipalConstraint::Eq(uid) => {
+                self.is(uid)
+            }
+        }
     }
 }
 
@@ -50,69 +82,69 @@ impl Authorizer {
         // looked at like everybody's.
         let operator = principal.tenant() == Some(&platform_tenant()) && principal.scopes().is_none();
         let grants = operation.grants().filter(|_| !operator)?;
-        let given = match grants {
-            Grants::Roles(roles, scopes) => self.given_by_roles(policies, roles, scopes, &operation.resource().id()),
-            Grants::Accounts(accounts) => accounts.iter().fold(0, |all, one| {
-                let (name, roles) = (one.account.clone(), one.roles.clone());
-                let account = Resource::Account { tenant: operation.tenant(), name, roles };
-                all | self.given_by_roles(policies, &one.roles, &[], &account.id())
-            }),
-            Grants::Policy(name, text) => {
-                // What cannot be read is refused where it is compiled, with its place.
-                let permits =
-                    policy::readable(name, text).into_iter().filter(|policy| policy.effect() == Effect::Permit);
-                permits.filter(gives).fold(0, |all, policy| all | self.compiler.bits.actions(&policy))
-            }
-        };
-        let tenant = operation.tenant();
+        let given = self.given(policies, operation, grants);
         let given = Action::ALL.iter().filter(|action| bit(**action).unwrap_or_default() & given != 0);
         // A token for oneself is for nobody to give: whoever the issuer knows has it.
-        let mut given = given.copied().filter(|action| *action != Action::IssueToken);
-        given.find(|action| !self.holds(policies, principal, *action, &tenant, circumstances))
+        let given = given.copied().filter(|action| *action != Action::IssueToken);
+        Giver::new(self, policies, principal, circumstances).lacks(given)
     }
 
-    /// All that permits in force give to whoever has these roles, or has this account.
-    fn given_by_roles(&self, policies: &TenantPolicies, roles: &[String], scopes: &[String], account: &str) -> Actions {
-        let concerns = |policy: &&Policy| {
-            let named = |uid: &EntityUid| match uid.type_name().basename() {
-                "Role" => roles.iter().any(|role| role == uid.id().unescaped()),
-                "ServiceAccount" => uid.id().unescaped() == account,
-                // Whoever is in the tenant.
-                "Tenant" => true,
-                _ => false,
-            };
-            let principal = match policy.principal_constraint() {
-                PrincipalConstraint::Any => true,
-                PrincipalConstraint::Is(kind) => matches!(kind.basename(), "User" | "ServiceAccount"),
-                PrincipalConstraint::In(uid) | PrincipalConstraint::IsIn(_, uid) | PrincipalConstraint::Eq(uid) => {
-                    named(&uid)
-                }
-            };
-            policy.effect() == Effect::Permit && principal
+    fn given<A: Operation>(&self, policies: &TenantPolicies, operation: &A, grants: Grants<'_>) -> Actions {
+        let account = |name: &str, roles: &[String]| {
+            let account = Resource::Account { tenant: operation.tenant(), name: name.to_owned(), roles: Vec::new() };
+            self.given_to(policies, &Receiver { roles, account: Some(account.id()), ..Receiver::default() })
         };
-        let sets = [&self.defaults, policies.grants()].into_iter().filter_map(|tier| tier.set().ok());
-        let all = sets.flat_map(|set| set.policies()).filter(concerns);
-        let given = all.fold(0, |all, policy| all | self.compiler.bits.actions(policy));
-        given & session::actions(scopes, &self.compiler.bits).unwrap_or(Actions::MAX)
+        let user = |name, roles| self.given_to(policies, &Receiver { roles, user: Some(name), ..Receiver::default() });
+        match grants {
+            Grants::Roles(roles, scopes) => {
+                let account = Some(operation.resource().id());
+                let given = self.given_to(policies, &Receiver { roles, account, ..Receiver::default() });
+                given & session::actions(scopes, &self.compiler.bits).unwrap_or(Actions::MAX)
+            }
+            Grants::User(name, roles) => user(name, roles),
+            Grants::Accounts(accounts) => accounts.iter().fold(0, |all, one| all | account(&one.account, &one.roles)),
+            Grants::Revived(Revived::Account { name, roles }) => account(name, roles),
+            Grants::Revived(Revived::User { name, roles }) => user(name, roles),
+            Grants::Revived(Revived::Anybody) => {
+                self.given_to(policies, &Receiver { anybody: true, ..Receiver::default() })
+            }
+            Grants::Policy(name, text) => {
+                // What cannot be read is refused where it is compiled, with its place.
+                let new = policy::readable(name, text);
+                let permits = new.iter().filter(|policy| policy.effect() == Effect::Permit && gives(policy));
+                let permitted = permits.fold(0, |all, policy| all | self.compiler.bits.actions(policy));
+                permitted | self.lifted(policies, name, &new)
+            }
+        }
     }
 
-    /// Whether somebody may do this in his tenant, to something that no policy names. Actions that nobody of a tenant
-    /// can do there are nobody's to hold, and none to give.
-    fn holds(
-        &self,
-        policies: &TenantPolicies,
-        principal: &Principal,
-        action: Action,
-        tenant: &TenantId,
-        circumstances: &Circumstances,
-    ) -> bool {
-        match self.vocabulary.done_to(action) {
-            None | Some("Platform") => true,
-            Some(kind) => something(kind, tenant).is_some_and(|resource| {
-                let probe = Probe { action, resource, tenant: tenant.clone() };
-                self.judge(policies, principal, &probe, circumstances).outcome == Outcome::Allow
-            }),
-        }
+    /// All that permits in force give to this receiver.
+    fn given_to(&self, policies: &TenantPolicies, receiver: &Receiver<'_>) -> Actions {
+        let sets = [&self.defaults, policies.grants()].into_iter().filter_map(|tier| tier.set().ok());
+        let permits = sets.flat_map(|set| set.policies()).filter(|policy| policy.effect() == Effect::Permit);
+        let meant = permits.filter(|policy| receiver.is_meant(&policy.principal_constraint()));
+        meant.fold(0, |all, policy| all | self.compiler.bits.actions(policy))
+    }
+
+    /// The actions that forbids take from somebody now and would take no more, were this in the place of the tenant's
+    /// text of that name. A statement that stays to the letter, here or in another text, is not lifted.
+    fn lifted(&self, policies: &TenantPolicies, name: &str, new: &[Policy]) -> Actions {
+        let forbids = |policy: &&Policy| policy.effect() == Effect::Forbid;
+        let lifted = match policies.grants().set() {
+            Ok(set) => {
+                let others = set.texts.iter().filter(|(other, _)| *other != name).flat_map(|(_, text)| &text.policies);
+                let staying: HashSet<_> = others.chain(new).filter(forbids).filter_map(essence).collect();
+                let old = set.texts.get(name).into_iter().flat_map(|text| &text.policies).filter(forbids);
+                let gone = old.filter(|policy| essence(policy).is_none_or(|essence| !staying.contains(&essence)));
+                gone.fold(0, |all, policy| all | self.compiler.bits.actions(policy))
+            }
+            // Nobody can say what a text forbids that is not understood.
+            Err(_) => Actions::MAX,
+        };
+        let bit = |action| bit(action).unwrap_or_default();
+        IN_PLACE_OF
+            .iter()
+            .fold(lifted, |all, (of, in_place)| if all & bit(*of) == 0 { all } else { all | bit(*in_place) })
     }
 }
 
@@ -123,19 +155,4 @@ fn gives(policy: &Policy) -> bool {
         PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => GIVEN.contains(&kind.basename()),
         PrincipalConstraint::Eq(uid) => GIVEN.contains(&uid.type_name().basename()),
     }
-}
-
-/// A resource of a kind with a name and an id that nothing real has.
-fn something(kind: &str, tenant: &TenantId) -> Option<Resource> {
-    let function = || FunctionId::parse(&format!("{tenant}.f_0000000000000000")).ok();
-    Some(match kind {
-        "Tenant" => Resource::Tenant(tenant.clone()),
-        "Function" => Resource::Function { id: function()?, name: "".into() },
-        "Secret" => Resource::Secret { function: function()?, function_name: "".into(), name: "".into() },
-        "Api" => Resource::Api { tenant: tenant.clone(), name: String::new() },
-        "Account" => Resource::Account { tenant: tenant.clone(), name: String::new(), roles: Vec::new() },
-        "ApiKey" => Resource::ApiKey(KeyId::parse(&format!("{tenant}.k_0000000000000000")).ok()?),
-        "PolicySet" => Resource::PolicySet { tenant: tenant.clone(), policy: String::new() },
-        _ => return None,
-    })
 }

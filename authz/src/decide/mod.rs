@@ -6,6 +6,7 @@
 
 mod escalation;
 mod explain;
+mod holding;
 mod permit;
 mod session;
 #[cfg(test)]
@@ -170,7 +171,9 @@ fn given<A: Operation>(principal: &Principal, operation: &A, suspended: bool) ->
     let resource = operation.resource();
     let name = resource.function_name().map(str::to_owned);
     let (item, item_roles) = match resource {
-        Resource::Platform | Resource::Tenant(_) | Resource::Function { .. } => (None, Vec::new()),
+        Resource::Platform | Resource::Tenant(_) | Resource::AuditLog(_) | Resource::Function { .. } => {
+            (None, Vec::new())
+        }
         Resource::Secret { name, .. } => (Some(name.to_string()), Vec::new()),
         Resource::Api { name, .. } => (Some(name), Vec::new()),
         Resource::Account { name, roles, .. } => (Some(name), roles),
@@ -178,7 +181,8 @@ fn given<A: Operation>(principal: &Principal, operation: &A, suspended: bool) ->
         Resource::PolicySet { policy, .. } => (Some(policy), Vec::new()),
     };
     let (roles, scopes) = (principal.roles().to_vec(), principal.scopes().map(<[String]>::to_vec));
-    GivenFacts { name, item, item_roles, public: operation.public(), roles, scopes, suspended }
+    let groups = principal.groups().to_vec();
+    GivenFacts { name, item, item_roles, public: operation.public(), roles, groups, scopes, suspended }
 }
 
 fn home(policies: &TenantPolicies) -> Home<'_> {

@@ -1,6 +1,7 @@
 //! What a decision promises, whatever a tenant writes and whatever fails.
 
 mod giving;
+mod lifting;
 
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::{Action, Invoke, Level, Operation, Resource, Subject, TenantId};

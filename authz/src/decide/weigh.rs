@@ -11,6 +11,7 @@ use super::explain::explanation;
 use super::{Authorizer, Explanation, Outcome, TierExplanation, home};
 use crate::entities::{Question, Way};
 use crate::identity::{Principal, Supposed};
+use crate::policy::index::Actions;
 use crate::policy::set::Set;
 use crate::policy::{TenantPolicies, TierPolicies};
 
@@ -123,6 +124,11 @@ impl Authorizer {
         self.of_tenant(&platform_tenant(), self.operators.clone())
     }
 
+    /// The actions that a policy's scope names.
+    pub(crate) fn actions_of(&self, policy: &Policy) -> Actions {
+        self.compiler.bits.actions(policy)
+    }
+
     /// Kind of what somebody does an action to; none for what only functions at work do.
     pub(crate) fn done_to(&self, action: Action) -> Option<&str> {
         self.vocabulary.done_to(action)
@@ -195,11 +201,15 @@ impl<'a> Weighed<'a> {
 
     /// Whether a single policy holds of what was asked; none where it failed to evaluate.
     pub(crate) fn holds(&self, policy: Policy) -> Option<bool> {
-        let question = self.question.as_ref()?;
-        let mut set = PolicySet::new();
-        set.add(policy).ok()?;
-        let answer = self.cedar.is_authorized(&question.request, &set, &question.entities);
-        let failed = answer.diagnostics().errors().next().is_some();
-        (!failed).then(|| answer.diagnostics().reason().next().is_some())
+        holds(self.cedar, self.question.as_ref()?, policy)
     }
+}
+
+/// Whether a single policy holds of a question; none where it failed to evaluate.
+pub(super) fn holds(cedar: &cedar_policy::Authorizer, question: &Question, policy: Policy) -> Option<bool> {
+    let mut set = PolicySet::new();
+    set.add(policy).ok()?;
+    let answer = cedar.is_authorized(&question.request, &set, &question.entities);
+    let failed = answer.diagnostics().errors().next().is_some();
+    (!failed).then(|| answer.diagnostics().reason().next().is_some())
 }

@@ -48,6 +48,7 @@ impl Vocabulary {
                 Entity::new(uid, attributes, parents).map_err(|_| Unaskable("account"))?
             }
             Resource::ApiKey(_) => self.owned("ApiKey", &resource.id(), home, tenant, [])?,
+            Resource::AuditLog(_) => self.owned("AuditLog", &resource.id(), home, tenant, [])?,
             Resource::PolicySet { policy, .. } => {
                 self.owned("PolicySet", &resource.id(), home, tenant, [("policy".to_owned(), text(policy))])?
             }

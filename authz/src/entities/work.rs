@@ -63,6 +63,7 @@ impl Vocabulary {
             ("id".to_owned(), text(&invoke.function_name)),
             ("tenant".to_owned(), RestrictedExpression::new_entity_uid(owner.clone())),
             ("roles".to_owned(), RestrictedExpression::new_set([])),
+            ("groups".to_owned(), RestrictedExpression::new_set([])),
             ("function".to_owned(), RestrictedExpression::new_entity_uid(function_uid.clone())),
             ("version".to_owned(), RestrictedExpression::new_entity_uid(version.uid())),
         ]);

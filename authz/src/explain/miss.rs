@@ -116,6 +116,17 @@ impl Parts {
     }
 }
 
+/// What must all hold for a policy's conditions to hold, each as a policy of its own; none where it cannot be taken
+/// apart.
+pub(crate) fn conjuncts(policy: &Policy) -> Vec<Policy> {
+    let each = |expr| {
+        let any = bare(PrincipalConstraint::Any, ActionConstraint::Any, ResourceConstraint::Any);
+        let part = any.try_with_clauses([Clause::When(Arc::new(expr))]).ok()?;
+        Policy::from_pst(Tree::Static(StaticPolicy::try_from(part).ok()?)).ok()
+    };
+    Parts::of(policy).into_iter().flat_map(|parts| parts.conjuncts).filter_map(each).collect()
+}
+
 fn bare(principal: PrincipalConstraint, action: ActionConstraint, resource: ResourceConstraint) -> Template {
     Template::new(PolicyID("part".into()), Effect::Permit, principal, action, resource)
 }

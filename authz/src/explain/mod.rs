@@ -21,6 +21,7 @@ use tracing::{Dispatch, dispatcher};
 pub use self::compare::{Changes, Flip, changes};
 pub(crate) use self::grants::quoted;
 pub use self::grants::{Holder, Idle, Proposal, Unused, Used};
+pub(crate) use self::miss::conjuncts;
 pub use self::miss::{Miss, Part};
 pub use self::supposed::foreign_tenant;
 pub use self::witness::Witnesses;

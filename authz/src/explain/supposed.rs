@@ -76,6 +76,7 @@ pub(super) fn operation(
         ("Account", _) => Resource::Account { tenant: owner, name, roles },
         ("ApiKey", _) => Resource::ApiKey(key(thing.map(|thing| &*thing.name), tenant).map_err(wrong)?),
         ("PolicySet", _) => Resource::PolicySet { tenant: owner, policy: name },
+        ("AuditLog", _) => Resource::AuditLog(owner),
         _ => return Err(wrong("it is about nothing that can be supposed")),
     };
     let tenant = if resource == Resource::Platform { platform_tenant() } else { tenant.clone() };
@@ -124,6 +125,7 @@ pub(crate) fn supposed(asker: &Asker, own: &TenantId) -> Result<Supposed, Suppos
         issuer: known(&asker.issuer),
         tenant,
         roles: if anonymous { Vec::new() } else { asker.roles.clone() },
+        groups: asker.groups.clone(),
         credential: asker.shows(),
         bound: asker.bound,
         scopes: asker.scopes.clone().filter(|_| !anonymous),

@@ -34,6 +34,7 @@ pub struct Witnesses {
 #[derive(Default)]
 struct Seen {
     roles: BTreeSet<String>,
+    groups: BTreeSet<String>,
     /// By what they are compared with: `principal.id`, `context.path` and so on.
     texts: BTreeMap<String, BTreeSet<String>>,
     ranges: BTreeSet<String>,
@@ -48,9 +49,11 @@ impl Witnesses {
         for policy in sets.iter().flat_map(|set| authorizer.in_force(set)) {
             let Ok(tree) = policy.to_pst() else { continue };
             for uid in policy.entity_literals() {
-                if uid.type_name().basename() == "Role" {
-                    seen.roles.insert(uid.id().unescaped().to_owned());
-                }
+                match uid.type_name().basename() {
+                    "Role" => seen.roles.insert(uid.id().unescaped().to_owned()),
+                    "Group" => seen.groups.insert(uid.id().unescaped().to_owned()),
+                    _ => continue,
+                };
             }
             for clause in tree.body().clauses() {
                 let (Clause::When(expr) | Clause::Unless(expr)) = clause;
@@ -150,6 +153,8 @@ impl Seen {
         };
         if of == "principal" && attr.as_str() == "roles" {
             self.roles.insert(text);
+        } else if of == "principal" && attr.as_str() == "groups" {
+            self.groups.insert(text);
         } else {
             self.texts.entry(format!("{of}.{attr}")).or_default().insert(text);
         }
@@ -185,6 +190,9 @@ impl Seen {
             for issuer in self.values("principal.issuer") {
                 add(Asker { issuer: Some(issuer), ..Asker::new(kind, OTHER, &[]) });
             }
+        }
+        for group in self.groups.iter().take(VALUES) {
+            add(Asker { groups: vec![group.clone()], ..Asker::new(PrincipalKind::User, OTHER, &[]) });
         }
         known.iter().for_each(|asker| add(asker.clone()));
         askers

@@ -12,7 +12,7 @@ use crate::explain::quoted;
 const OWN: [&str; 5] = ["arn", "cofferdam", "node", "", ""];
 
 /// What the ARN of a tenant stands for: all there is of it but its functions, and what is of those.
-const OF_TENANTS: [&str; 5] = ["Tenant", "Api", "Account", "ApiKey", "PolicySet"];
+const OF_TENANTS: [&str; 6] = ["Tenant", "Api", "Account", "ApiKey", "PolicySet", "AuditLog"];
 /// What the ARN of a function stands for.
 const OF_FUNCTIONS: [&str; 2] = ["Function", "Secret"];
 

@@ -17,6 +17,7 @@ pub(super) const TEXT_BYTES: usize = 255;
 const AUDIENCES: usize = 32;
 const ROLES: usize = 64;
 const ROLE_BYTES: usize = 128;
+const GROUPS: usize = 128;
 const SCOPES: usize = 64;
 const SCOPE_BYTES: usize = 128;
 const METHODS: usize = 16;
@@ -37,6 +38,7 @@ pub(super) struct Verified {
     pub(super) issued: u64,
     pub(super) tenant: Option<String>,
     pub(super) roles: Vec<String>,
+    pub(super) groups: Vec<String>,
     pub(super) session: Arc<Session>,
     not_before: u64,
     expires: u64,
@@ -89,7 +91,8 @@ impl Verified {
             issued,
             expires,
             tenant,
-            roles: roles(claims, config.roles_claim.as_deref())?,
+            roles: listed(claims, config.roles_claim.as_deref(), ROLES)?,
+            groups: listed(claims, config.groups_claim.as_deref(), GROUPS)?,
             session: Arc::new(session),
         })
     }
@@ -129,9 +132,10 @@ fn audiences(claims: &Claims, wanted: &str) -> Result<Vec<String>, Refusal> {
     if named.iter().any(|one| one == wanted) { Ok(named) } else { Err(Refusal::Audience) }
 }
 
-fn roles(claims: &Claims, path: Option<&str>) -> Result<Vec<String>, Refusal> {
+/// Roles or groups, where the declaration says which claim lists them.
+fn listed(claims: &Claims, path: Option<&str>, most: usize) -> Result<Vec<String>, Refusal> {
     let Some(listed) = path.and_then(|path| json::claim(claims, path)) else { return Ok(Vec::new()) };
-    list(listed, ROLES, ROLE_BYTES)
+    list(listed, most, ROLE_BYTES)
 }
 
 /// What the token is good for: `scope` (RFC 8693, RFC 9068: words in one text) or `scp` (a text or a list), which must

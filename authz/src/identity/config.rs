@@ -103,6 +103,9 @@ pub struct IssuerConfig {
     /// Claim that lists roles, in addition to those given here: a name, or a JSON pointer starting with `/`.
     #[serde(default)]
     pub roles_claim: Option<String>,
+    /// Claim that lists the groups its subjects are in: a name, or a JSON pointer starting with `/`.
+    #[serde(default)]
+    pub groups_claim: Option<String>,
     /// Values of `acr` that stand for more than one factor; `mfa` in `amr` always does.
     #[serde(default)]
     pub mfa_acr: Vec<String>,

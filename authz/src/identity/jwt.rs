@@ -91,6 +91,7 @@ impl Issuer {
         };
         let by = shown.by(directory);
         let who = Principal::user(self.name.clone(), token.subject.clone(), tenant, roles, token.token_id.clone())
+            .in_groups(token.groups.clone())
             .with_session(token.session.clone())
             // What another issuer calls a scope is for policies to understand; the node's own speaks of actions.
             .narrowed(token.session.scopes.clone().filter(|_| self.is_own()).map(Into::into));

@@ -21,6 +21,7 @@ pub struct Principal {
     issuer: Option<Arc<str>>,
     tenant: Option<TenantId>,
     roles: Vec<String>,
+    groups: Vec<String>,
     credential: CredentialKind,
     credential_id: Option<Arc<str>>,
     bound: Bound,
@@ -41,6 +42,8 @@ pub struct Supposed {
     pub tenant: Option<TenantId>,
     /// Its roles there.
     pub roles: Vec<String>,
+    /// The groups its token would say it is in.
+    pub groups: Vec<String>,
     /// What it would show.
     pub credential: CredentialKind,
     /// How it would prove to hold its key.
@@ -56,13 +59,16 @@ pub struct Supposed {
 impl Principal {
     /// For explanations, which never hand it on: no permit can come of it.
     pub(crate) fn supposed(supposed: Supposed) -> Self {
-        let Supposed { kind, id, issuer, tenant, roles, credential, bound, scopes, certificate, session } = supposed;
+        let Supposed { kind, id, issuer, tenant, roles, groups, credential, bound, scopes, certificate, session } =
+            supposed;
         Self {
             kind,
             id: id.into(),
             issuer: issuer.map(Into::into),
             tenant,
             roles,
+            // Machines and nobody are in none, whatever is supposed of them.
+            groups: if kind == PrincipalKind::User { groups } else { Vec::new() },
             credential,
             credential_id: certificate.filter(|_| credential == CredentialKind::Certificate).map(Into::into),
             bound,
@@ -78,6 +84,7 @@ impl Principal {
             issuer: None,
             tenant: None,
             roles: Vec::new(),
+            groups: Vec::new(),
             credential: CredentialKind::None,
             credential_id: None,
             bound: Bound::None,
@@ -99,6 +106,7 @@ impl Principal {
             issuer: Some(issuer),
             tenant: Some(tenant),
             roles,
+            groups: Vec::new(),
             credential: CredentialKind::Jwt,
             credential_id: token_id,
             bound: Bound::None,
@@ -110,6 +118,11 @@ impl Principal {
     /// The same, known by another kind of credential.
     pub(super) fn shown(self, credential: CredentialKind) -> Self {
         Self { credential, ..self }
+    }
+
+    /// The same, in the groups its token says.
+    pub(super) fn in_groups(self, groups: Vec<String>) -> Self {
+        Self { groups, ..self }
     }
 
     /// The same with what its token says of the session.
@@ -135,6 +148,7 @@ impl Principal {
             issuer: None,
             tenant: Some(tenant),
             roles,
+            groups: Vec::new(),
             credential,
             credential_id: Some(credential_id),
             bound,
@@ -172,6 +186,11 @@ impl Principal {
     /// Its roles in that tenant.
     pub fn roles(&self) -> &[String] {
         &self.roles
+    }
+
+    /// The groups its issuer says it is in; none for machines and for nobody.
+    pub fn groups(&self) -> &[String] {
+        &self.groups
     }
 
     /// What it showed.

@@ -80,6 +80,20 @@ pub(crate) struct Bits {
     kinds: HashMap<EntityTypeName, Kinds>,
 }
 
+impl Reach {
+    /// Whether a policy for these principals is for this one.
+    pub(crate) fn fits(&self, principal: &PrincipalConstraint) -> bool {
+        let within = |uid: &EntityUid| *uid == self.uid || self.above.contains(uid);
+        match principal {
+            PrincipalConstraint::Any => true,
+            PrincipalConstraint::Is(kind) => self.uid.type_name() == kind,
+            PrincipalConstraint::In(uid) => within(uid),
+            PrincipalConstraint::IsIn(kind, uid) => self.uid.type_name() == kind && within(uid),
+            PrincipalConstraint::Eq(uid) => *uid == self.uid,
+        }
+    }
+}
+
 impl Bits {
     pub(crate) fn of(schema: &Schema) -> Result<Self, PolicyError> {
         let broken = |what: &str| PolicyError::BuiltIn(what.to_owned());

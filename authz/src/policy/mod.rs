@@ -6,6 +6,7 @@
 
 pub(crate) mod bounds;
 pub(crate) mod index;
+pub(crate) mod look;
 pub(crate) mod set;
 
 use std::collections::BTreeMap;
@@ -197,8 +198,8 @@ fn is_of(tenant: &TenantId, uid: &EntityUid) -> bool {
         "Tenant" => id == tenant.as_str(),
         "Function" | "Workload" => FunctionId::parse(id).is_ok_and(|function| function.tenant() == *tenant),
         "Version" | "Secret" | "Destination" | "Route" | "ApiKey" => below('.'),
-        "User" | "ServiceAccount" | "Account" | "Api" | "PolicySet" => below('|'),
-        "Role" | "Action" | "Anonymous" => true,
+        "User" | "ServiceAccount" | "Account" | "Api" | "PolicySet" | "AuditLog" => below('|'),
+        "Role" | "Group" | "Action" | "Anonymous" => true,
         _ => false,
     }
 }

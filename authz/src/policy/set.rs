@@ -131,6 +131,22 @@ impl TierPolicies {
         self.0.set.get_or_init(compile).as_ref()
     }
 
+    /// The same set without some of its statements, to be asked what it would say then.
+    fn without(&self, drop: impl Fn(&Policy) -> bool) -> Self {
+        let Ok(set) = self.set() else { return self.clone() };
+        if !set.policies().any(&drop) {
+            return self.clone();
+        }
+        let kept = |(name, text): (&String, &Arc<Statements>)| {
+            let policies = text.policies.iter().filter(|policy| !drop(policy)).cloned().collect();
+            (name.clone(), Arc::new(Statements { text: text.text, policies }))
+        };
+        match self.0.compiler.set(set.texts.iter().map(kept).collect()) {
+            Ok(set) => Self::read(&self.0.compiler, self.0.facts.clone(), set),
+            Err(_) => self.clone(),
+        }
+    }
+
     /// Which state of which set it is.
     pub fn facts(&self) -> &SetFacts {
         &self.0.facts
@@ -236,6 +252,13 @@ impl TenantPolicies {
     /// Compiles what is large and not compiled yet, so that no call has to wait for it.
     pub fn warm(&self) {
         self.ceilings().chain([&self.grants]).for_each(TierPolicies::warm);
+    }
+
+    /// The same without some statements, in every tier.
+    pub(crate) fn without(self, drop: impl Fn(&Policy) -> bool + Copy) -> Self {
+        let ceiling = self.ceiling.map(|tier| tier.without(drop));
+        let boundary = self.boundary.map(|tier| tier.without(drop));
+        Self { ceiling, boundary, grants: self.grants.without(drop), ..self }
     }
 
     pub(crate) fn is_suspended(&self) -> bool {

@@ -34,16 +34,20 @@ fn tenant(world: &World, name: &str) -> TenantId {
     }
 }
 
-async fn caller(world: &World, who: &str, scopes: &[String]) -> Principal {
+async fn caller(world: &World, who: &str, case: &Case) -> Principal {
     let Some((home, roles)) = who.split_once(':') else {
         assert_eq!(who, "nobody");
         return world.nobody().await;
     };
+    if let Some((id, roles)) = roles.strip_prefix("user/").and_then(|user| user.split_once(':')) {
+        let roles: Vec<_> = roles.split(',').filter(|role| !role.is_empty()).collect();
+        return world.person(&tenant(world, home), id, &roles, &case.groups).await;
+    }
     if let Some(roles) = roles.strip_suffix("@sigv4") {
         return world.signing_account(&tenant(world, home), &roles.split(',').collect::<Vec<_>>());
     }
     let roles: Vec<_> = roles.split(',').filter(|role| !role.is_empty()).collect();
-    world.narrowed(&tenant(world, home), &roles, scopes).await
+    world.narrowed(&tenant(world, home), &roles, &case.scopes).await
 }
 
 /// Outcome, tier and policies.
@@ -113,7 +117,7 @@ async fn a_supposed_call_comes_out_as_the_real_one_does() {
             let settled = if ran.who == "workload" {
                 settle_work(case, &authorizer, &world, &ran.action).await
             } else {
-                let principal = caller(&world, &ran.who, &case.scopes).await;
+                let principal = caller(&world, &ran.who, case).await;
                 if ran.action == Action::Invoke.as_str() {
                     settle(case, (&authorizer, &world), principal, world.invoke(&on, case.public))
                 } else {

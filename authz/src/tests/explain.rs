@@ -64,6 +64,7 @@ async fn a_recorded_call_is_decided_again_as_it_was_whatever_policies_look_at() 
         permit (principal in Role::"clerk", action, resource is PolicySet) when { resource.policy == "x" };
         permit (principal in Role::"signer", action, resource)
         when { context.bound == "sigv4" && context.credential == "sigv4" };
+        permit (principal in Group::"oncall", action, resource is AuditLog) when { principal.groups.contains("oncall") };
         permit (principal is Anonymous, action, resource is Function)
         when { context.public && resource.name == "orders" };
     "#;
@@ -81,6 +82,10 @@ async fn a_recorded_call_is_decided_again_as_it_was_whatever_policies_look_at() 
             again(&authorizer, &set, &facts(&authorizer, &set, who, world.manage(action, &world.acme)));
             let scopes = ["Secrets".to_owned(), "fn:orders".to_owned()];
             let who = world.narrowed(&world.acme, &["admin"], &scopes).await;
+            again(&authorizer, &set, &facts(&authorizer, &set, who, world.manage(action, &world.acme)));
+        }
+        for action in ["PutSecret", "QueryAudit"] {
+            let who = world.person(&world.acme, "carol", &["clerk"], &["oncall".to_owned()]).await;
             again(&authorizer, &set, &facts(&authorizer, &set, who, world.manage(action, &world.acme)));
         }
         let known = facts(&authorizer, &set, world.nobody().await, world.invoke(&world.acme, true));
@@ -109,7 +114,7 @@ fn whatever_policies_can_look_at_is_recorded() {
         .collect();
     let recorded = [
         // Of callers, tenants and their organisation, which is asked for as it is now.
-        "suspended organisation id issuer tenant roles",
+        "suspended organisation id issuer tenant roles groups",
         // Of resources.
         "name secret function app policy",
         // Of what surrounds a call.

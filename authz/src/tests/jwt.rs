@@ -355,3 +355,25 @@ fn declarations_that_make_no_sense_are_refused() {
     let refused = Identities::new(twice, pepper(), Scripted::down(), clock());
     assert!(matches!(refused, Err(IssuerError::Duplicate(_))));
 }
+
+#[tokio::test]
+async fn groups_come_from_the_declared_claim_and_are_no_roles() {
+    let signer = Signer::ed();
+    let world = World::new();
+    let token = |groups: Value| signer.token("EdDSA", "k1", &claims_but(ISS, "groups", groups));
+    let declared = |claim: Option<&str>| {
+        let mut config = issuer(ISS, "EdDSA");
+        (config.groups_claim, config.roles_claim) = (claim.map(str::to_owned), Some("roles".into()));
+        with_key(&signer, config)
+    };
+    let staff = token(json!(["staff", "admin", "staff"]));
+    let known = identify(&declared(Some("groups")), &staff, &world).await.unwrap();
+    assert_eq!((known.groups(), known.roles()), (&["admin".to_owned(), "staff".to_owned()][..], &[][..]));
+    assert!(identify(&declared(None), &staff, &world).await.unwrap().groups().is_empty(), "nobody declared it");
+    assert!(identify(&declared(Some("/org/groups")), &staff, &world).await.unwrap().groups().is_empty());
+    let many: Vec<_> = (0..129).map(|at| format!("g{at}")).collect();
+    for bad in [json!("staff"), json!({"a": 1}), json!([7]), json!([""]), json!(["a\u{7}"]), json!(["x".repeat(129)])] {
+        assert_eq!(identify(&declared(Some("groups")), &token(bad), &world).await.unwrap_err(), Refusal::Claims);
+    }
+    assert_eq!(identify(&declared(Some("groups")), &token(json!(many)), &world).await.unwrap_err(), Refusal::Claims);
+}

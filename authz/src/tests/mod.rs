@@ -31,8 +31,8 @@ use cofferdam_model::operation::{FunctionRef, Grant, OrganisationRef};
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
     AuditRange, Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Govern, Invoke, KeyId,
-    KeySettings, Level, LogRange, Manage, OrganisationId, RequestId, RevocationId, RevocationTarget, SecretValue,
-    Simulation, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
+    KeySettings, Level, LogRange, Manage, OrganisationId, RequestId, Revived, RevocationId, RevocationTarget,
+    SecretValue, Simulation, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
 };
 
 use crate::identity::{Identities, JwksSource};
@@ -239,7 +239,10 @@ impl World {
                 Manage::Revoke { tenant, target, reason: text(), expires: None }
             }
             "ListRevocations" => Manage::ListRevocations { tenant },
-            "Reinstate" => Manage::Reinstate { revocation: RevocationId::mint(&tenant, &self.random) },
+            "Reinstate" => {
+                let gives = Revived::User { name: text(), roles: vec![] };
+                Manage::Reinstate { revocation: RevocationId::mint(&tenant, &self.random), gives }
+            }
             "PutUser" => {
                 let (roles, passphrase) = (vec![], SecretValue::new(vec![1]));
                 Manage::PutUser { tenant, name: text(), roles, passphrase: Some(passphrase) }

@@ -300,3 +300,31 @@ fn arbitrary_bytes_never_break_the_compiler() {
         drop(compile(&world, &[&text]));
     }
 }
+
+#[test]
+fn statements_that_cover_less_than_they_name_are_told_and_others_are_not() {
+    let authorizer = crate::Authorizer::new().unwrap();
+    let world = World::new();
+    let (function, tenant) = (world.function(&world.acme), &world.acme);
+    for (text, left_out) in [
+        (format!("forbid (principal, action, resource == Function::\"{function}\");"), Some("PutSecret")),
+        (format!("forbid (principal, action in Action::\"Secrets\", resource is Function);"), Some("RollbackSecret")),
+        (
+            format!("permit (principal, action in Action::\"Audit\", resource == Tenant::\"{tenant}\");"),
+            Some("QueryAudit"),
+        ),
+        ("permit (principal, action in Action::\"Deploy\", resource is Tenant);".to_owned(), Some("PutRoutes")),
+        ("forbid (principal, action in Action::\"Data\", resource is Function);".to_owned(), None),
+        (format!("forbid (principal, action, resource in Function::\"{function}\");"), None),
+        ("forbid (principal, action in Action::\"Secrets\", resource);".to_owned(), None),
+        ("forbid (principal, action in Action::\"Secrets\", resource is Secret);".to_owned(), None),
+        ("forbid (principal is User, action, resource) when { resource is Function };".to_owned(), None),
+    ] {
+        let told = authorizer.narrower("p", &text);
+        assert!(told.iter().all(|finding| finding.warning && !finding.remedy.is_empty()), "{told:?}");
+        match left_out {
+            Some(action) => assert!(told.len() == 1 && told[0].problem.contains(action), "{text}: {told:?}"),
+            None => assert!(told.is_empty(), "{text}: {told:?}"),
+        }
+    }
+}

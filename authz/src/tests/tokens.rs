@@ -15,7 +15,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::NOW;
+use cofferdam_model::TenantId;
+
+use super::{NOW, Scripted, World, clock, issuer, pepper};
+use crate::{Credential, Identities, Principal};
+
+const PEOPLE: &str = "https://people.test";
 
 pub(crate) enum Signer {
     Ec(EcdsaKeyPair),
@@ -119,4 +124,20 @@ pub(crate) fn claims_but(issuer: &str, name: &str, value: Value) -> Value {
         value => claims[name] = value,
     }
     claims
+}
+
+impl World {
+    /// Somebody of a tenant, by a token that says in which groups.
+    pub(crate) async fn person(&self, tenant: &TenantId, id: &str, roles: &[&str], groups: &[String]) -> Principal {
+        let signer = Signer::ed();
+        let mut config = issuer(PEOPLE, "EdDSA");
+        config.tenant = Some(if *tenant == self.acme { "acme" } else { "other" }.to_owned());
+        (config.roles_claim, config.groups_claim) = (Some("roles".into()), Some("/org/groups".into()));
+        let source = Scripted::with(set(&[signer.jwk("k1")]));
+        let identities = Identities::new(vec![config], pepper(), source, clock()).unwrap();
+        let mut claims = claims_but(PEOPLE, "sub", json!(id));
+        (claims["roles"], claims["org"]) = (json!(roles), json!({ "groups": groups }));
+        let token = signer.token("EdDSA", "k1", &claims);
+        identities.identify(Credential::Bearer(&token), self).await.unwrap()
+    }
 }

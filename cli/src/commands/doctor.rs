@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use cofferdam_audit::Signer;
-use cofferdam_control::ControlConfig;
+use cofferdam_authz::Authorizer;
+use cofferdam_control::{ControlConfig, Flagged, flagged};
 use cofferdam_gateway::certificate;
 use cofferdam_gateway::config::ServerConfig;
 use cofferdam_gateway::root::RootKeyConfig;
@@ -106,7 +107,7 @@ fn binaries() -> Vec<Check> {
     ["cofferdam-worker", "cofferdam-compiler"].map(each).into()
 }
 
-/// What `init` made, as far as it can be looked at without opening the store. Nothing where there is no directory.
+/// What `init` made, looked at without changing any of it. Nothing where there is no directory.
 fn directory(layout: &Layout) -> Vec<Check> {
     if !layout.data().is_dir() {
         return Vec::new();
@@ -119,6 +120,7 @@ fn directory(layout: &Layout) -> Vec<Check> {
         outcome(name, cofferdam_control::load_key(path).map(|_| "32 bytes, its owner's alone".to_owned()))
     });
     checks.extend(keys);
+    checks.extend(policies(&control.state()));
     checks.push(root_key(layout, config.as_ref().map(|config| config.root_key.clone()).unwrap_or_default()));
     checks.push(outcome("audit.key".into(), Signer::load(&layout.audit_key()).map(|signer| signer.verifier_key())));
     let tls = config.as_ref().ok().and_then(|config| config.tls.clone());
@@ -130,6 +132,32 @@ fn directory(layout: &Layout) -> Vec<Check> {
     let served = certificate::load(&chain, &key).map(|_| chain.display().to_string());
     checks.push(outcome("certificate".into(), served));
     checks
+}
+
+/// Whether this release takes every policy there is, and for no less than its writer meant.
+fn policies(state: &Path) -> Vec<Check> {
+    let name = || "policies".to_owned();
+    let looked = Authorizer::new().map_err(|error| chain(&error));
+    let looked = looked.and_then(|authorizer| flagged(state, &authorizer).map_err(|error| chain(&error)));
+    let check = |flagged: &Flagged| {
+        let remedy = Some(flagged.finding.remedy.clone());
+        Check { name: name(), good: false, found: flagged.told(), remedy }
+    };
+    match looked {
+        Ok(found) if found.is_empty() => {
+            vec![Check {
+                name: name(),
+                good: true,
+                found: "all compile, and cover what they name".into(),
+                remedy: None,
+            }]
+        }
+        Ok(found) => found.iter().map(check).collect(),
+        Err(found) => {
+            let remedy = Some("start the node once, or restore state.sqlite from a backup".to_owned());
+            vec![Check { name: name(), good: false, found, remedy }]
+        }
+    }
 }
 
 /// Whether the root key is where the configuration says, and can be used now.

@@ -129,6 +129,7 @@ fn config(origin: &str) -> String {
          jwks_file = \"{}\"\n\
          tenant_claim = \"tenant\"\n\
          roles_claim = \"roles\"\n\
+         groups_claim = \"groups\"\n\
          lifetime_seconds = {lifetime}\n",
         issuer::jwks_path(std::path::Path::new("")).display(),
     )

@@ -26,6 +26,9 @@ pub(crate) struct TokenArgs {
     /// A role; may be repeated
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
+    /// A group; may be repeated
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<String>,
     /// How long it is good for, at most 24h
     #[arg(long, default_value = "1h", value_parser = duration, value_name = "TIME")]
     ttl: u64,
@@ -34,7 +37,9 @@ pub(crate) struct TokenArgs {
 /// Runs `cofferdam token`.
 pub(crate) fn run(args: &TokenArgs, context: &Context, clock: &dyn Clock, random: &dyn Random) -> Result<(), Failure> {
     let token = make(args, context, clock, random)?;
-    let told = json!({ "token": token, "tenant": args.tenant, "subject": args.subject, "roles": args.roles });
+    let (roles, groups) = (&args.roles, &args.groups);
+    let told =
+        json!({ "token": token, "tenant": args.tenant, "subject": args.subject, "roles": roles, "groups": groups });
     context.output.result(&told, || vec![token.clone()])
 }
 
@@ -53,8 +58,8 @@ fn make(args: &TokenArgs, context: &Context, clock: &dyn Clock, random: &dyn Ran
         return Err(Failure::usage(format!("`{role}` is not the name of a role")));
     }
     let issuer = DevelopmentIssuer::load(context.layout.data())?;
-    let (tenant, subject, roles) = (&args.tenant, &args.subject, &args.roles);
-    let claims = Claims { tenant, subject, roles, ttl: Duration::from_secs(args.ttl) };
+    let (tenant, subject, roles, groups) = (&args.tenant, &args.subject, &args.roles, &args.groups);
+    let claims = Claims { tenant, subject, roles, groups, ttl: Duration::from_secs(args.ttl) };
     Ok(issuer.token(claims, clock, random)?)
 }
 
@@ -71,7 +76,7 @@ mod tests {
     use serde_json::Value;
 
     fn args(tenant: &str, role: &str, ttl: u64) -> TokenArgs {
-        TokenArgs { tenant: tenant.into(), subject: "alice".into(), roles: vec![role.into()], ttl }
+        TokenArgs { tenant: tenant.into(), subject: "alice".into(), roles: vec![role.into()], groups: vec![], ttl }
     }
 
     #[test]

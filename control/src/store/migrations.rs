@@ -3,6 +3,8 @@
 //! Owns the schema. A step that has been released is never edited; a change is a new step at the end. Must never
 //! lose data and never run on a file written by a newer release.
 
+use std::cmp::Ordering;
+
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::error::ControlError;
@@ -194,6 +196,18 @@ pub(super) fn run(connection: &mut Connection) -> Result<(), ControlError> {
     }
     tx.pragma_update(None, "user_version", known).map_err(failed)?;
     tx.commit().map_err(failed)
+}
+
+/// Whether a file is of this very release.
+pub(super) fn check(connection: &Connection) -> Result<(), ControlError> {
+    let failed = |error: rusqlite::Error| ControlError::Store(error.into());
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    match found.cmp(&known) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(ControlError::StoreTooNew { found, known }),
+        Ordering::Less => Err(ControlError::StoreTooOld { found, known }),
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod functions;
 mod identity;
 mod keys;
+mod look;
 mod machine;
 mod tiers;
 mod usage;
@@ -36,6 +37,7 @@ const BUSY: Duration = Duration::from_secs(5);
 /// The store on one SQLite file.
 pub struct SqliteStore {
     connection: Connection,
+    begin: TransactionBehavior,
 }
 
 impl SqliteStore {
@@ -56,13 +58,13 @@ impl SqliteStore {
         connection.pragma_update(None, "secure_delete", true).map_err(failed)?;
         migrations::run(&mut connection)?;
         connection.set_prepared_statement_cache_capacity(64);
-        Ok(Self { connection })
+        Ok(Self { connection, begin: TransactionBehavior::Immediate })
     }
 }
 
 impl Store for SqliteStore {
     fn transact(&mut self, work: &mut Work<'_>) -> Result<(), ControlError> {
-        let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let tx = self.connection.transaction_with_behavior(self.begin).map_err(failed)?;
         work(&mut SqliteTransaction { tx: &tx })?;
         tx.commit().map_err(failed)
     }

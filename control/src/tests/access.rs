@@ -135,6 +135,7 @@ fn development_token_names_its_tenant_and_ends() {
         tenant: "acme",
         subject: "alice",
         roles: &["invoker".to_owned()],
+        groups: &[],
         ttl: Duration::from_secs(3600),
     };
     let token = issuer.token(claims, &*world.clock, &*world.random).unwrap();

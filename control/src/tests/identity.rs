@@ -3,7 +3,7 @@
 use super::*;
 use cofferdam_authz::{Directory, Login, RevokedBy, scopes_narrow};
 use cofferdam_model::operation::Grant;
-use cofferdam_model::{Digest, RevocationId, RevocationTarget};
+use cofferdam_model::{Digest, Revived, RevocationId, RevocationTarget};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -54,6 +54,12 @@ impl World {
         let made = self.ask(key, Manage::Revoke { tenant, target, reason: "stolen".into(), expires }).unwrap();
         RevocationId::parse(made["id"].as_str().unwrap()).unwrap()
     }
+
+    /// To undo a revocation, with what that gives back.
+    fn reinstate(&self, id: &RevocationId) -> Manage {
+        let gives = self.control.snapshot().revived(id).expect("a revocation that is there");
+        Manage::Reinstate { revocation: id.clone(), gives }
+    }
 }
 
 #[test]
@@ -93,7 +99,7 @@ fn each_kind_of_revocation_holds_from_the_next_call_on_until_it_is_undone() {
         assert_eq!((&listed["revocations"][0]["reason"], listed["active"].as_bool()), (&json!("stolen"), Some(true)));
         let reopened = world.reopen();
         assert_eq!(reopened.snapshot().tenant(&tenant).unwrap().revocations().count(), 1, "kept on disk");
-        world.ask(&admin, Manage::Reinstate { revocation: id }).unwrap();
+        world.ask(&admin, world.reinstate(&id)).unwrap();
     }
     for other in [
         RevocationTarget::Token { issuer: issuer.clone(), id: "other".into() },
@@ -120,9 +126,9 @@ fn an_account_and_a_tenant_are_shut_out_with_all_their_keys_and_let_in_again() {
         other => other.map(|_| None).unwrap(),
     };
     assert_eq!((by(&key), by(&admin)), (Some(RevokedBy::Subject), None));
-    world.ask(&admin, Manage::Reinstate { revocation: id.clone() }).unwrap();
+    world.ask(&admin, world.reinstate(&id)).unwrap();
     assert_eq!(by(&key), None);
-    let again = world.ask(&admin, Manage::Reinstate { revocation: id });
+    let again = world.ask(&admin, Manage::Reinstate { revocation: id, gives: Revived::Anybody });
     assert!(matches!(again, Err(ControlError::NotFound { what: "revocation", .. })));
 
     let suspend = |tenant: &TenantId| Manage::SuspendTenant { tenant: tenant.clone(), reason: "unpaid".into() };
@@ -392,4 +398,35 @@ fn an_exchanged_token_is_never_good_for_more_than_the_one_shown() {
         })
         .unwrap();
     assert!(exchanged.get() > 5, "{}", exchanged.get());
+}
+
+#[test]
+fn what_comes_back_with_a_revocation_is_all_that_could() {
+    let world = World::new();
+    let (tenant, admin) = world.tenant("acme");
+    world.put_user(&admin, &tenant, "alice", &["invoker", "viewer"], Some(RIGHT));
+    for roles in [&["viewer"][..], &["invoker", "viewer"]] {
+        world.ask(&admin, create_key(&tenant, "ci", roles)).unwrap();
+    }
+    let token = world.login("alice", &Narrowing::default());
+    let own = world.who(Credential::Bearer(&token)).unwrap().issuer().unwrap().to_owned();
+    let (subject, before) = (|| "alice".to_owned(), NOW.seconds());
+    let both = || strings(&["invoker", "viewer"]);
+    let user = || Revived::User { name: subject(), roles: both() };
+    for (target, gives) in [
+        (RevocationTarget::Account { account: "ci".into() }, Revived::Account { name: "ci".into(), roles: both() }),
+        (RevocationTarget::Subject { issuer: Some(own.clone()), subject: subject() }, user()),
+        (RevocationTarget::Sessions { issuer: Some(own.clone()), subject: Some(subject()), before }, user()),
+        // Another issuer's token may bring any role.
+        (RevocationTarget::Subject { issuer: None, subject: subject() }, Revived::Anybody),
+        (RevocationTarget::Subject { issuer: Some("https://id.test".into()), subject: subject() }, Revived::Anybody),
+        (RevocationTarget::Sessions { issuer: Some(own.clone()), subject: None, before }, Revived::Anybody),
+        (RevocationTarget::Token { issuer: own.clone(), id: "x".into() }, Revived::Anybody),
+        (RevocationTarget::SigningKey { issuer: own, key: "k".into() }, Revived::Anybody),
+        (RevocationTarget::Digest { digest: Digest([7; 32]) }, Revived::Anybody),
+    ] {
+        let id = world.revoke(&admin, &tenant, target.clone(), None);
+        assert_eq!(world.control.snapshot().revived(&id), Some(gives), "{target:?}");
+    }
+    assert_eq!(world.control.snapshot().revived(&RevocationId::mint(&tenant, &*world.random)), None);
 }

@@ -8,6 +8,7 @@ mod govern;
 mod identity;
 mod installation;
 mod machines;
+mod pictures;
 mod rotation;
 mod routes;
 mod secrets;

@@ -111,7 +111,8 @@ pub(super) fn revoking(action: Action, names: &Names<'_>, body: &[u8]) -> Result
         }
         Action::Reinstate => {
             let revocation = RevocationId::parse(names.text(0)?).map_err(|_| Refusal::NotFound)?;
-            Manage::Reinstate { revocation }
+            let gives = names.snapshot.revived(&revocation).ok_or(Refusal::NotFound)?;
+            Manage::Reinstate { revocation, gives }
         }
         _ => return Err(Refusal::NotFound),
     })

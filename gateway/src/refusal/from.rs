@@ -45,6 +45,7 @@ impl From<ControlError> for Refusal {
             | ControlError::KeyFile { .. }
             | ControlError::Io { .. }
             | ControlError::StoreTooNew { .. }
+            | ControlError::StoreTooOld { .. }
             | ControlError::Damaged { .. }
             | ControlError::Store(_)
             | ControlError::Log(_)

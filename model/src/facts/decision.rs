@@ -73,6 +73,9 @@ pub struct GivenFacts {
     pub public: bool,
     /// Roles the principal had.
     pub roles: Vec<String>,
+    /// Groups it was in.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub groups: Vec<String>,
     /// What its credential was good for at most, where that was limited.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub scopes: Option<Vec<String>>,

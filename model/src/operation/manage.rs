@@ -112,7 +112,7 @@ impl Operation for Manage {
             | Self::ListCells { tenant, .. }
             | Self::RecycleCells { tenant, .. } => tenant.clone(),
             Self::RevokeKey { key } => key.tenant(),
-            Self::Reinstate { revocation } => revocation.tenant(),
+            Self::Reinstate { revocation, .. } => revocation.tenant(),
             Self::PutFunction { function, .. }
             | Self::PublishVersion { function, .. }
             | Self::PruneVersions { function, .. }
@@ -165,6 +165,7 @@ impl Operation for Manage {
                 Resource::Account { tenant: tenant.clone(), name: account.clone(), roles: roles.clone() }
             }
             Self::RevokeKey { key } => Resource::ApiKey(key.clone()),
+            Self::QueryAudit { tenant, .. } => Resource::AuditLog(tenant.clone()),
             _ => Resource::Tenant(self.tenant()),
         }
     }
@@ -205,7 +206,7 @@ impl Operation for Manage {
             Self::PutClientCa { name, ca, .. } => Some(format!("name={name} {}", ca.detail())),
             Self::RevokeKey { key } => Some(format!("key={key}")),
             Self::Revoke { target, reason, .. } => Some(format!("{} reason={reason}", target.detail())),
-            Self::Reinstate { revocation } => Some(format!("revocation={revocation}")),
+            Self::Reinstate { revocation, .. } => Some(format!("revocation={revocation}")),
             Self::PutUser { name, roles, passphrase, .. } => {
                 let set = if passphrase.is_some() { " passphrase set" } else { "" };
                 Some(format!("user={name} roles={}{set}", roles.join(",")))
@@ -239,9 +240,11 @@ impl Operation for Manage {
         match self {
             Self::PutMember { roles, .. } => Some(Grants::Roles(roles, &[])),
             Self::CreateKey { roles, scopes, .. } => Some(Grants::Roles(roles, scopes)),
-            Self::PutUser { roles, .. } => Some(Grants::Roles(roles, &[])),
+            Self::PutUser { name, roles, .. } => Some(Grants::User(name, roles)),
             Self::PutClientCa { ca, .. } => Some(Grants::Accounts(&ca.accounts)),
             Self::PutPolicy { name, text, .. } => Some(Grants::Policy(name, text)),
+            Self::RemovePolicy { name, .. } => Some(Grants::Policy(name, "")),
+            Self::Reinstate { gives, .. } => Some(Grants::Revived(gives)),
             _ => None,
         }
     }

@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::facts::Level;
 use crate::id::{RouteId, TenantId, VersionId};
 use crate::machine::ClientAccount;
+use crate::revocation::Revived;
 
 /// Something that can be asked for, decided on and recorded.
 pub trait Operation {
@@ -53,6 +54,11 @@ pub enum Grants<'a> {
     Roles(&'a [String], &'a [String]),
     /// Accounts that machines stand for, each with its roles.
     Accounts(&'a [ClientAccount]),
-    /// What a text of policies permits: its name, and the text.
+    /// To be a user of the node's own issuer, for whoever knows its passphrase: its name, and the roles it shall have.
+    User(&'a str, &'a [String]),
+    /// What a text of policies permits, and what the one it takes the place of forbids: its name, and the text; no text
+    /// where it goes without another in its place.
     Policy(&'a str, &'a str),
+    /// What somebody had before it was revoked.
+    Revived(&'a Revived),
 }

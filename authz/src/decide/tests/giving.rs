@@ -5,12 +5,12 @@ use cofferdam_model::{ClientAccount, ClientCa, Manage, PrincipalKind, Subject};
 use super::*;
 use crate::{Because, Supposed};
 
-fn put_member(tenant: &TenantId, roles: &[&str]) -> Manage {
+pub(super) fn put_member(tenant: &TenantId, roles: &[&str]) -> Manage {
     let roles = roles.iter().map(ToString::to_string).collect();
     Manage::PutMember { tenant: tenant.clone(), issuer: None, subject: "eve".into(), roles }
 }
 
-fn create_key(tenant: &TenantId, account: &str, roles: &[&str], scopes: &[&str]) -> Manage {
+pub(super) fn create_key(tenant: &TenantId, account: &str, roles: &[&str], scopes: &[&str]) -> Manage {
     let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
     let (roles, scopes) = (owned(roles), owned(scopes));
     Manage::CreateKey {
@@ -23,12 +23,17 @@ fn create_key(tenant: &TenantId, account: &str, roles: &[&str], scopes: &[&str])
     }
 }
 
-fn put_policy(tenant: &TenantId, text: &str) -> Manage {
+pub(super) fn put_policy(tenant: &TenantId, text: &str) -> Manage {
     Manage::PutPolicy { tenant: tenant.clone(), name: "new".into(), text: text.into() }
 }
 
 /// What keeps whoever has these roles and scopes from giving this: an action he does not hold, or nothing.
-async fn kept_from(world: &World, set: &TenantPolicies, who: (&[&str], &[String]), gift: Manage) -> Option<Action> {
+pub(super) async fn kept_from(
+    world: &World,
+    set: &TenantPolicies,
+    who: (&[&str], &[String]),
+    gift: Manage,
+) -> Option<Action> {
     let authorizer = Authorizer::new().unwrap();
     let giver = world.narrowed(&world.acme, who.0, who.1).await;
     match authorizer.decide(set, giver, gift, circumstances()) {
@@ -171,6 +176,7 @@ async fn an_explanation_says_what_a_decision_says_and_what_every_tier_does() {
         issuer: None,
         tenant: Some(tenant.clone()),
         roles: vec!["admin".into()],
+        groups: vec![],
         credential: cofferdam_model::CredentialKind::ApiKey,
         scopes: None,
         certificate: None,

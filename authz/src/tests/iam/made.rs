@@ -263,6 +263,7 @@ impl Asked {
             "Account" => Resource::Account { tenant, name, roles: vec!["ops".into()] },
             "ApiKey" => Resource::ApiKey(KeyId::parse(&format!("{tenant}.k_0000000000000000")).unwrap()),
             "PolicySet" => Resource::PolicySet { tenant, policy: name },
+            "AuditLog" => Resource::AuditLog(tenant),
             _ => Resource::Tenant(tenant),
         }
     }
@@ -324,7 +325,7 @@ pub(super) fn call(dice: &mut Dice, authorizer: &Authorizer, tenant: &TenantId) 
         at,
         ..circumstances()
     };
-    let kinds = ["Function", "Secret", "Tenant", "Api", "Account", "ApiKey", "PolicySet"];
+    let kinds = ["Function", "Secret", "Tenant", "Api", "Account", "ApiKey", "PolicySet", "AuditLog"];
     let kind_of = *kinds.iter().find(|kind| authorizer.done_to(action) == Some(**kind)).unwrap();
     let public = dice.roll(2) == 0;
     let asked = Asked { action, tenant: tenant.clone(), kind: kind_of, function: function.clone(), public };
@@ -357,6 +358,7 @@ pub(super) fn call(dice: &mut Dice, authorizer: &Authorizer, tenant: &TenantId) 
         issuer: issuer.map(str::to_owned),
         tenant: home,
         roles: roles.clone(),
+        groups: vec![],
         credential,
         bound: Bound::None,
         scopes: None,

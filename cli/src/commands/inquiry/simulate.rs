@@ -67,6 +67,9 @@ pub(super) struct SimulateArgs {
     /// A role of his; may be repeated
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
+    /// A group his token says he is in; may be repeated
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<String>,
     /// The issuer that vouches for him
     #[arg(long)]
     issuer: Option<String>,
@@ -169,6 +172,7 @@ pub(super) fn simulate(
     let asker = Asker {
         issuer: args.issuer.clone(),
         tenant: args.of.clone(),
+        groups: args.groups.clone(),
         bound: args.bound.unwrap_or_default(),
         credential: args.bound.and_then(shown),
         scopes: (!args.scopes.is_empty()).then(|| args.scopes.clone()),

@@ -16,8 +16,9 @@ pub(crate) fn who(asker: &Asker) -> String {
         PrincipalKind::ServiceAccount => "account",
     };
     let roles = if asker.roles.is_empty() { String::new() } else { format!(" ({})", asker.roles.join(", ")) };
+    let groups = if asker.groups.is_empty() { String::new() } else { format!(" in {}", asker.groups.join(", ")) };
     let home = asker.tenant.as_ref().map(|tenant| format!(" of {tenant}")).unwrap_or_default();
-    format!("{kind} {}{home}{roles}", asker.id)
+    format!("{kind} {}{home}{roles}{groups}", asker.id)
 }
 
 /// A supposed call in one line.

@@ -326,6 +326,9 @@ fn asked(call: &CallFacts) -> Vec<String> {
         lines.extend(who.session.iter().map(session));
         if let Some(given) = call.decision.as_ref().and_then(|decision| decision.given.as_ref()) {
             lines.push(format!("roles      {}", given.roles.join(", ")));
+            if !given.groups.is_empty() {
+                lines.push(format!("groups     {}", given.groups.join(", ")));
+            }
             lines.extend(given.scopes.iter().map(|scopes| format!("good for   {}", scopes.join(", "))));
         }
     }
