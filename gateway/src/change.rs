@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cofferdam_audit::{Entry, Recorded};
+use cofferdam_audit::{Entry, Note, Recorded};
 use cofferdam_authz::Permit;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    EgressRule, Ending, FunctionId, Govern, LogRange, Manage, Operation as _, OrganisationId, TenantId,
+    EgressRule, Ending, FunctionId, Govern, Keep, LogRange, Manage, Operation as _, OrganisationId, TenantId,
 };
 use cofferdam_sandbox::{Cause, LogPage};
 use http::StatusCode;
@@ -101,6 +101,7 @@ async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> 
         }
         Manage::RotateIssuerKey { .. } => rotated(node, recorded)?,
         Manage::PublishVersion { .. } => publish(node, recorded, body).await?,
+        Manage::Keep(Keep::ShredSubject { .. }) => shred(node, recorded).await?,
         operation => {
             check_credentials(node, operation)?;
             apply(node, recorded)?
@@ -157,6 +158,18 @@ fn apply(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json:
     }
     if frees {
         collect(node);
+    }
+    Ok(applied)
+}
+
+/// Destroys keys of subjects, and records by name which ones those were: the names are in the records they sealed.
+async fn shred(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json::Value, Refusal> {
+    let applied = apply(node, recorded)?;
+    let detail = format!("tenant={} keys={}", applied["tenant"], applied["destroyed"]).replace('"', "");
+    let note = Note::Event { kind: "subject_keys_destroyed".into(), detail };
+    // They are gone, and that they were to go is in the log: what cannot be added is no reason to say otherwise.
+    if let Err(error) = node.log.note(note).await {
+        tracing::error!(%error, "which keys were destroyed could not be recorded");
     }
     Ok(applied)
 }

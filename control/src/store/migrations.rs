@@ -173,6 +173,19 @@ const STEPS: &[&str] = &[
         kid TEXT PRIMARY KEY, public BLOB NOT NULL, created INTEGER NOT NULL, retired INTEGER
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    CREATE TABLE holds (
+        name TEXT PRIMARY KEY, tenant TEXT, begins INTEGER, ends INTEGER,
+        reason TEXT NOT NULL, created INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE subject_keys (
+        id TEXT PRIMARY KEY,
+        tenant TEXT NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        subject BLOB, sealed BLOB, created INTEGER NOT NULL, destroyed INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX subject_keys_by_subject ON subject_keys (tenant, subject) WHERE destroyed IS NULL;
+",
 ];
 
 /// Runs the steps that are missing, all or none.
