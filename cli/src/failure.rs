@@ -195,6 +195,7 @@ impl From<ControlError> for Failure {
             | ControlError::BelowEpoch { .. }
             | ControlError::Shredded { .. }
             | ControlError::KeysChanged { .. }
+            | ControlError::Held { .. }
             | ControlError::Unfinished { .. }
             | ControlError::AlreadyInitialised { .. } => Kind::Conflict,
             ControlError::OperatorsOnly { .. } => Kind::Denied,

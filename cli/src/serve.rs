@@ -19,7 +19,7 @@ use cofferdam_gateway::egress::Egress;
 use cofferdam_gateway::limits::Limiter;
 use cofferdam_gateway::listen::Listener;
 use cofferdam_gateway::tls::Tls;
-use cofferdam_gateway::{Live, Node, certificate};
+use cofferdam_gateway::{Live, Node, Subjects, certificate};
 use cofferdam_model::{Clock, OsRandom, Random, SystemClock};
 use cofferdam_sandbox::{Sandbox, SandboxConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -97,6 +97,9 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let log = open_log(&layout, &config, &clock, &random)?;
     let authorizer = Arc::new(Authorizer::new().map_err(|error| failed("reading the built-in policies", &error))?);
     let (control, kept) = open_state(&layout, &config, &authorizer, &clock, &random)?;
+    if config.audit.shred {
+        log.seal_under(Arc::new(Subjects::of(control.clone())));
+    }
     let warmed = control.clone();
     // Not waited for: a node that cannot have the thread compiles with the first call that needs it.
     let _ = std::thread::Builder::new().name("policies".to_owned()).spawn(move || {
@@ -149,6 +152,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     tracing::info!(detail, "serving");
     let counting = tokio::spawn(keep_counting(meter.clone(), Duration::from_millis(config.usage.every_ms)));
     let node = Arc::new(node);
+    let pruning = tokio::spawn(upkeep::prune(control.clone(), log.clone(), config.audit.retention()));
     let keeping = tokio::spawn(upkeep::run(control, log.clone()));
     let renewing = tokio::spawn(node.identities.renewal().run());
     let holding = tokio::spawn(keep_issuer_keys(node.clone()));
@@ -159,7 +163,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     };
     stop(reason, &drain, &config, serving, &sandbox, &log).await?;
     // What the log holds is final now; what is not counted here is at the next start.
-    [counting, keeping, renewing, holding].iter().for_each(|task| task.abort());
+    [counting, pruning, keeping, renewing, holding].iter().for_each(|task| task.abort());
     count(&meter, STEPS_AT_STOP).await;
     Ok(())
 }

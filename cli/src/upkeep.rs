@@ -1,11 +1,12 @@
-//! What a serving node does for its keys by itself: lets go of them in time, asks after a root key that was out of
-//! reach, and goes on with a rotation that was cut off.
+//! What a serving node does by itself: lets go of keys in time, asks after a root key that was out of reach, goes on
+//! with a rotation that was cut off, and prunes the log.
 //!
 //! Owns how often. Must never hold up a call, and never begin a rotation nobody asked for.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use cofferdam_audit::retain::{Pruning, Retention};
 use cofferdam_audit::{Log, Note};
 use cofferdam_control::{Control, ControlError};
 
@@ -15,6 +16,38 @@ use crate::failure::chain;
 const EVERY: Duration = Duration::from_secs(1);
 /// The longest time between two askings of a root key that is out of reach.
 const MOST: u32 = 30;
+
+/// Time between two looks at whether records have been kept long enough.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
+/// Removes records that have been kept as long as is set, again and again; nothing that is held, or not counted for
+/// usage yet.
+pub(crate) async fn prune(control: Arc<Control>, log: Log, retention: Retention) {
+    if retention == Retention::default() {
+        return;
+    }
+    loop {
+        tokio::time::sleep(PRUNE_EVERY).await;
+        let (control, log) = (control.clone(), log.clone());
+        // Reading what is to go takes its time, and so does the disk.
+        let runtime = tokio::runtime::Handle::current();
+        let step = tokio::task::spawn_blocking(move || {
+            let (holds, counted) = (control.holds(), control.counted());
+            match (holds, counted) {
+                (Ok(holds), Ok(counted)) => {
+                    runtime.block_on(log.prune(&retention, &holds, &Some(counted))).map_err(|error| chain(&error))
+                }
+                (Err(error), _) | (_, Err(error)) => Err(chain(&error)),
+            }
+        });
+        match step.await {
+            Ok(Ok(Pruning::Done { first, record })) => tracing::info!(first, record, "pruned the log"),
+            Ok(Ok(Pruning::Nothing | Pruning::Recorded { .. })) => {}
+            Ok(Err(error)) => tracing::error!(error, "the log could not be pruned; it is tried again"),
+            Err(_) => {}
+        }
+    }
+}
 
 /// Asks whether secrets can be opened, for the record of the start.
 pub(crate) async fn look(control: &Arc<Control>) -> &'static str {

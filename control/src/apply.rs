@@ -89,6 +89,7 @@ impl Control {
             Manage::ShredTenant { tenant, keys } => self.shred_tenant(tenant, keys),
             Manage::RotateRootKey { destroy_old } => self.rotate_root_key(*destroy_old),
             Manage::ReadRootKey => self.read_root_key(),
+            Manage::Keep(keep) => self.keep(keep),
             Manage::IssueToken { grant, .. } => self.issue(permit.principal(), grant),
             Manage::RotateIssuerKey { forget } => self.rotate_issuer_key(*forget),
             _ => self.change(operation, by_operator),
@@ -272,6 +273,7 @@ impl Change<'_> {
             | Manage::QueryAudit { .. }
             | Manage::ListCells { .. }
             | Manage::RecycleCells { .. }
+            | Manage::Keep(_)
             | Manage::ReadMetrics => Err(ControlError::NotAChange { action: operation.action().as_str() }),
         }?;
         Ok((Touched::Tenant(operation.tenant()), answer))

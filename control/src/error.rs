@@ -125,6 +125,12 @@ pub enum ControlError {
         /// Whose.
         tenant: String,
     },
+    /// What would be destroyed is held.
+    #[error("hold `{hold}` keeps that; nothing was destroyed")]
+    Held {
+        /// The hold's name.
+        hold: String,
+    },
     /// A rotation could not be brought to its end. What it did stays, and asking again goes on with it.
     #[error("the rotation is not over: {what}; ask again to go on with it")]
     Unfinished {

@@ -10,6 +10,7 @@ mod error;
 mod function;
 mod govern;
 pub mod issuer;
+mod keep;
 mod keyfile;
 mod load;
 mod machine;
@@ -120,6 +121,7 @@ pub struct Control {
     rotating: Mutex<()>,
     snapshot: ArcSwap<Snapshot>,
     vault: Vault,
+    subjects: keep::Subjects,
     pepper: Pepper,
     pepper_file: PathBuf,
     ceiling: FunctionLimits,
@@ -224,6 +226,7 @@ impl Control {
             rotating: Mutex::new(()),
             snapshot: ArcSwap::from_pointee(snapshot),
             vault,
+            subjects: keep::Subjects::default(),
             pepper,
             pepper_file: config.pepper,
             ceiling: config.ceiling,

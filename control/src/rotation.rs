@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::Control;
 use crate::apply::Change;
 use crate::error::ControlError;
+use crate::keep::refuse_held;
 use crate::store::SealedRow;
 use crate::tenant::Done;
 use crate::vault::{Place, WrappedKey};
@@ -191,9 +192,11 @@ impl Control {
             if !state.keys.iter().map(WrappedKey::name).eq(keys.iter().cloned()) {
                 return Err(ControlError::KeysChanged { tenant: state.tenant.name });
             }
+            refuse_held(tx, tenant)?;
             for key in &state.keys {
                 tx.remove_tenant_key(tenant, key.version)?;
             }
+            tx.destroy_subject_keys(tenant, None, self.clock.now())?;
             for secret in &state.secrets {
                 tx.remove_secret(&secret.function, &secret.name)?;
             }
@@ -206,11 +209,12 @@ impl Control {
             Ok(state.tenant.name)
         })?;
         self.vault.forget(Some(tenant));
+        self.subjects.forget();
         self.scrub()?;
         Ok(json!({ "tenant": tenant, "name": name, "destroyed": keys, "active": false }))
     }
 
-    fn scrub(&self) -> Result<(), ControlError> {
+    pub(crate) fn scrub(&self) -> Result<(), ControlError> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner).scrub()
     }
 }

@@ -56,6 +56,14 @@ impl<'a> Place<'a> {
     /// Label of secrets of access keys.
     pub const ACCESS_KEY: &'static str = "cofferdam/access-key";
 
+    /// Label of keys of subjects.
+    pub const SUBJECT_KEY: &'static str = "cofferdam/audit-subject";
+
+    /// The place of a subject's key. Names of keys are never used twice, so there is one value in each.
+    pub fn subject_key(tenant: &'a TenantId, id: &'a str) -> Self {
+        Self { kind: Self::SUBJECT_KEY, tenant, owner: id, name: "key", version: 1 }
+    }
+
     /// The place of a function's secret.
     pub fn secret(tenant: &'a TenantId, function: &'a FunctionId, name: &'a str, version: u64) -> Self {
         Self { kind: Self::SECRET, tenant, owner: function.as_str(), name, version }
@@ -235,6 +243,11 @@ impl Vault {
     /// The same for all of its keys.
     pub fn prepare_all(&self, tenant: &TenantId, keys: &[WrappedKey]) -> Result<(), VaultError> {
         keys.iter().try_for_each(|key| self.hold.wait(tenant, key).map(drop))
+    }
+
+    /// Whether a tenant's key is at hand, so that nobody need be asked for it.
+    pub fn holds(&self, tenant: &TenantId, key: &WrappedKey) -> bool {
+        self.keys.get(tenant, key).is_some()
     }
 
     /// Lets go of keys held long enough; of all of a tenant where one is named. Gives how many are held.

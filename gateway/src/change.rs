@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cofferdam_audit::{Entry, Recorded};
+use cofferdam_audit::{Entry, Note, Recorded};
 use cofferdam_authz::Permit;
 use cofferdam_model::id::platform_tenant;
 use cofferdam_model::operation::FunctionRef;
 use cofferdam_model::{
-    EgressRule, Ending, FunctionId, Govern, KeyKind, LogRange, Manage, Operation as _, OrganisationId, Step, TenantId,
+    EgressRule, Ending, FunctionId, Govern, Keep, KeyKind, LogRange, Manage, Operation as _, OrganisationId, Step,
+    TenantId,
 };
 use cofferdam_sandbox::{Cause, LogPage};
 use http::StatusCode;
@@ -113,6 +114,7 @@ async fn change(
         }
         Manage::RotateIssuerKey { .. } => rotated(node, recorded)?,
         Manage::PublishVersion { .. } => publish(node, recorded, body).await?,
+        Manage::Keep(Keep::ShredSubject { .. }) => shred(node, recorded).await?,
         operation => {
             if opens(operation) {
                 node.live.control().keys_at_hand(&operation.tenant()).await?;
@@ -182,6 +184,18 @@ fn apply(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json:
     }
     if frees {
         collect(node);
+    }
+    Ok(applied)
+}
+
+/// Destroys keys of subjects, and records by name which ones those were: the names are in the records they sealed.
+async fn shred(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json::Value, Refusal> {
+    let applied = apply(node, recorded)?;
+    let detail = format!("tenant={} keys={}", applied["tenant"], applied["destroyed"]).replace('"', "");
+    let note = Note::Event { kind: "subject_keys_destroyed".into(), detail };
+    // They are gone, and that they were to go is in the log: what cannot be added is no reason to say otherwise.
+    if let Err(error) = node.log.note(note).await {
+        tracing::error!(%error, "which keys were destroyed could not be recorded");
     }
     Ok(applied)
 }

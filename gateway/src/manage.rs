@@ -18,6 +18,7 @@ use crate::refusal::Refusal;
 
 mod asked;
 mod govern;
+mod keep;
 mod people;
 mod sealed;
 
@@ -59,6 +60,10 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("GET", "tenants/*/functions/*/secrets/*/versions", Action::ListSecretVersions),
     ("POST", "tenants/*/key/rotate", Action::RotateTenantKey),
     ("POST", "tenants/*/shred", Action::ShredTenant),
+    ("POST", "tenants/*/audit/shred", Action::ShredSubject),
+    ("PUT", "holds/*", Action::PutHold),
+    ("DELETE", "holds/*", Action::RemoveHold),
+    ("GET", "holds", Action::ListHolds),
     ("POST", "root-key/rotate", Action::RotateRootKey),
     ("GET", "root-key", Action::ReadRootKey),
     ("PUT", "tenants/*/apps/*/routes", Action::PutRoutes),
@@ -216,9 +221,10 @@ impl Asked {
             Action::RecycleCells => {
                 Manage::RecycleCells { tenant: names.tenant()?, function: names.function_if_named()? }
             }
-            action => match govern::operation(action, &names, body)? {
-                Some(govern) => Manage::Govern(govern),
-                None => reading(action, &names, query)?,
+            action => match (govern::operation(action, &names, body)?, keep::operation(action, &names, body)?) {
+                (Some(govern), _) => Manage::Govern(govern),
+                (None, Some(keep)) => Manage::Keep(keep),
+                (None, None) => reading(action, &names, query)?,
             },
         })
     }

@@ -13,6 +13,7 @@ pub mod govern;
 pub mod handover;
 pub mod id;
 pub mod invoke;
+pub mod keep;
 pub mod limits;
 pub mod machine;
 pub mod operation;
@@ -39,7 +40,7 @@ pub use id::{
 };
 pub use limits::{FunctionLimits, Limits, Rate, TenantLimits};
 pub use machine::{ClientAccount, ClientCa, KeyKind, KeySettings, Network};
-pub use operation::{Action, Govern, Grants, Invoke, Manage, Operation, Resource};
+pub use operation::{Action, Govern, Grants, Invoke, Keep, Manage, Operation, Resource};
 pub use random::{OsRandom, Random};
 pub use reading::{AuditRange, CursorError, LogCursor, LogRange, UsageCursor, UsageRange};
 pub use revocation::{Revived, RevocationTarget};

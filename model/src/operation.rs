@@ -19,8 +19,8 @@ mod manage;
 mod touched;
 
 pub use crate::govern::{Govern, OrganisationRef};
-pub use crate::invoke::Invoke;
 pub use crate::resource::Resource;
+pub use crate::{invoke::Invoke, keep::Keep};
 pub use manage::Grant;
 pub use touched::{Grants, Operation};
 
@@ -155,6 +155,14 @@ actions! {
     RecycleCells,
     /// Read the node's counters. On the platform.
     ReadMetrics,
+    /// Hold records of the log, whatever the retention is. On the platform.
+    PutHold,
+    /// Hold records no more. On the platform.
+    RemoveHold,
+    /// See what is held. On the platform.
+    ListHolds,
+    /// Destroy the keys of what records disclose of a subject. On the platform.
+    ShredSubject,
 }
 
 /// A function as a management operation names it.
@@ -170,6 +178,8 @@ pub struct FunctionRef {
 pub enum Manage {
     /// Set what binds tenants from above. All of it is an operation on the installation.
     Govern(Govern),
+    /// Set what is kept of the log. On the installation.
+    Keep(Keep),
     /// Make a tenant.
     CreateTenant {
         /// Its name.

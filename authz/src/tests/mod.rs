@@ -30,7 +30,7 @@ use cofferdam_model::id::platform_tenant;
 use cofferdam_model::operation::{FunctionRef, Grant, OrganisationRef};
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
-    AuditRange, Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Govern, Invoke, KeyId,
+    AuditRange, Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Govern, Invoke, Keep, KeyId,
     KeySettings, Level, LogRange, Manage, OrganisationId, RequestId, Revived, RevocationId, RevocationTarget,
     SecretValue, Simulation, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
 };
@@ -153,6 +153,13 @@ impl World {
             "PutTenantSettings" => Manage::PutTenantSettings { tenant, settings: Default::default() },
             "CreateTenant" => Manage::CreateTenant { name: text() },
             "ListTenants" => Manage::ListTenants,
+            "PutHold" => {
+                let (name, reason) = (text(), text());
+                Manage::Keep(Keep::PutHold { name, tenant: None, from: None, until: None, reason })
+            }
+            "RemoveHold" => Manage::Keep(Keep::RemoveHold { name: text() }),
+            "ListHolds" => Manage::Keep(Keep::ListHolds),
+            "ShredSubject" => Manage::Keep(Keep::ShredSubject { tenant, subject: None, reason: text() }),
             "CreateOrganisation" => Manage::Govern(Govern::CreateOrganisation { name: text() }),
             "ListOrganisations" => Manage::Govern(Govern::ListOrganisations),
             "AssignTenant" => Manage::Govern(Govern::AssignTenant { tenant, organisation: None }),

@@ -59,12 +59,16 @@ enum Audit {
     },
     /// Print the public key of the log, for whoever shall check it
     Key,
+    /// Keep records whatever the retention is, and the keys they are read with
+    Hold(super::keep::HoldArgs),
+    /// Destroy the keys that what records disclose of a subject is sealed under; what they seal is gone for good
+    Shred(super::keep::ShredArgs),
 }
 
 /// Runs `cofferdam audit`.
 pub(crate) fn run(args: &AuditArgs, context: &Context) -> Result<(), Failure> {
     let dir = args.log.clone().unwrap_or_else(|| context.layout.audit());
-    if !dir.is_dir() && !matches!(args.what, Audit::Key) {
+    if !dir.is_dir() && !matches!(args.what, Audit::Key | Audit::Hold(_) | Audit::Shred(_)) {
         return Err(Failure::new(Kind::NotFound, format!("there is no log at `{}`", dir.display())));
     }
     match &args.what {
@@ -91,6 +95,8 @@ pub(crate) fn run(args: &AuditArgs, context: &Context) -> Result<(), Failure> {
             context.output.note(&format!("{written} records"));
             Ok(())
         }
+        Audit::Hold(args) => super::keep::hold(args, context),
+        Audit::Shred(args) => super::keep::shred(args, context),
         Audit::Key => {
             let key = own_key(context)?;
             context.output.result(&json!({ "key": key }), || vec![key.clone()])
@@ -170,7 +176,7 @@ fn tenant_id(text: &str) -> Result<TenantId, String> {
     TenantId::parse(text).map_err(|error| format!("{error}; `cofferdam tenant list` shows ids"))
 }
 
-fn moment(text: &str) -> Result<UnixNanos, String> {
+pub(super) fn moment(text: &str) -> Result<UnixNanos, String> {
     let at: jiff::Timestamp = text.parse().map_err(|_| "write it as in 2026-11-20T10:38:00Z".to_owned())?;
     u64::try_from(at.as_nanosecond()).map(UnixNanos).map_err(|_| "it is before 1970, or far in the future".to_owned())
 }

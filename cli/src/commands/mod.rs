@@ -11,6 +11,7 @@ pub(crate) mod doctor;
 pub(crate) mod function;
 pub(crate) mod init;
 pub(crate) mod inquiry;
+pub(crate) mod keep;
 pub(crate) mod key;
 pub(crate) mod organisation;
 pub(crate) mod revoke;

@@ -1,14 +1,16 @@
 //! What every store must do, whatever is behind it. Written against the trait; each store runs all of it.
 
+mod keep;
 mod people;
 
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{Digest, Random, RevocationTarget, RouteSpec, SealedValue, UsageCursor, WrappedDataKey};
 
 use super::*;
-use crate::store::SqliteStore;
 use crate::vault::{Place, Wrapped};
 use cofferdam_model::{ClientCa, KeyKind, KeySettings};
+
+use keep::*;
 use people::*;
 
 /// A place where a store is kept, to be opened again and again.
@@ -60,6 +62,8 @@ contract! {
     members_are_kept_apart_by_issuer,
     users_and_keys_of_the_issuer_are_replaced_and_forgotten,
     keys_keep_when_they_were_last_used,
+    holds_stand_until_they_are_removed,
+    keys_of_subjects_are_destroyed_with_whose_they_were,
     two_openings_do_not_lose_a_change,
     usage_adds_up_and_stays_with_its_mark,
     usage_that_does_not_fit_stays_at_the_most,
@@ -482,19 +486,4 @@ fn usage_of_a_removed_function_keeps_its_name_until_it_is_forgotten(fixture: &im
     assert_eq!(world.usage(&mut store, &ALL), []);
     run(&mut store, |tx| tx.add_usage(&step(2, vec![world.used(8, tally(1, 1))]))).unwrap();
     assert_eq!(world.usage(&mut store, &ALL), [(8, String::new(), tally(1, 1))], "the name is forgotten too");
-}
-
-fn components_are_told_once_however_many_versions_have_them(fixture: &impl Fixture) {
-    let (mut one, mut two) = (World::new(1), World::new(2));
-    let mut store = fixture.open();
-    one.fill(&mut store);
-    two.fill(&mut store);
-    let mut again = one.version(3);
-    again.component = Digest([2; 32]);
-    run(&mut store, |tx| tx.insert_version(&again)).unwrap();
-    run(&mut store, |tx| tx.insert_version(&one.version(4))).unwrap();
-    let own = run(&mut store, |tx| tx.components(Some(&one.tenant.id))).unwrap();
-    assert_eq!(own, [(Digest([2; 32]), 77), (Digest([4; 32]), 77)]);
-    assert_eq!(run(&mut store, |tx| tx.components(None)).unwrap(), own, "the other tenant's is the same");
-    assert_eq!(run(&mut store, |tx| tx.components(Some(&two.tenant.id))).unwrap(), own[..1]);
 }

@@ -178,6 +178,19 @@ const STEPS: &[&str] = &[
     "
     ALTER TABLE api_keys ADD COLUMN used INTEGER;
 ",
+    "
+    CREATE TABLE holds (
+        name TEXT PRIMARY KEY, tenant TEXT, begins INTEGER, ends INTEGER,
+        reason TEXT NOT NULL, created INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE subject_keys (
+        id TEXT PRIMARY KEY,
+        tenant TEXT NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        subject BLOB, sealed BLOB, created INTEGER NOT NULL, destroyed INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX subject_keys_by_subject ON subject_keys (tenant, subject) WHERE destroyed IS NULL;
+",
 ];
 
 /// Runs the steps that are missing, all or none.

@@ -3,6 +3,7 @@
 //! Owns the shape of what is stored and the rule that every change happens in one transaction. Must never decide
 //! whether a change is allowed or sensible, and must never see a plaintext secret.
 
+pub mod keep;
 mod migrations;
 mod sqlite;
 pub mod tiers;
@@ -16,6 +17,7 @@ use crate::error::ControlError;
 use crate::vault::WrappedKey;
 use cofferdam_model::{ClientCa, KeySettings, SealedValue, TenantSettings};
 
+pub use keep::{HoldRow, Keeps, SubjectKeyRow};
 pub use sqlite::SqliteStore;
 pub use tiers::{OrganisationRow, OrganisationState, SetRow, Tiers};
 
@@ -309,7 +311,7 @@ pub struct UsageStep {
 }
 
 /// One open transaction. Nothing is seen by others until the work that was given it ends well.
-pub trait Transaction: Tiers {
+pub trait Transaction: Tiers + Keeps {
     /// Counts one more change and gives the new count.
     fn next_generation(&mut self) -> Result<u64, ControlError>;
     /// Every tenant, in order of name.

@@ -4,6 +4,7 @@
 
 mod functions;
 mod identity;
+mod keep;
 mod keys;
 mod look;
 mod machine;

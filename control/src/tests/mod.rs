@@ -7,6 +7,7 @@ mod functions;
 mod govern;
 mod identity;
 mod installation;
+mod keep;
 mod machines;
 mod pictures;
 mod rotation;

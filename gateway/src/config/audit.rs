@@ -26,6 +26,8 @@ pub struct AuditConfig {
     pub headers: Vec<String>,
     /// Claims of callers' tokens that are recorded; all that records know when absent.
     pub claims: Option<Vec<Claim>>,
+    /// Whether what records disclose is sealed under a key of its subject, which can be destroyed.
+    pub shred: bool,
     /// Days after which records are pruned; kept for ever when absent.
     pub retention_days: Option<u32>,
     /// Bytes above which the oldest records are pruned; kept for ever when absent.
@@ -60,10 +62,11 @@ impl AuditConfig {
         let claims = self.claims.as_deref().unwrap_or(Claim::ALL);
         let kept = |most: Option<u64>| most.map_or_else(|| "-".to_owned(), |most| most.to_string());
         format!(
-            "redact={} headers={} claims={} retention_days={} retention_bytes={}",
+            "redact={} headers={} claims={} shred={} retention_days={} retention_bytes={}",
             names(self.redact.iter().map(|field| field.as_str()).collect()),
             names(self.recorded().iter().map(HeaderName::as_str).collect()),
             names(claims.iter().map(|claim| claim.as_str()).collect()),
+            self.shred,
             kept(self.retention_days.map(u64::from)),
             kept(self.retention_bytes),
         )
@@ -136,7 +139,7 @@ mod tests {
             "retention_days = 365\n"
         ));
         assert_eq!(set.flaw(), None);
-        let told = "redact=source headers=user-agent claims=mfa retention_days=365 retention_bytes=-";
+        let told = "redact=source headers=user-agent claims=mfa shred=false retention_days=365 retention_bytes=-";
         assert_eq!(set.told(), told);
         assert!(set.privacy().redact.has(Field::Source) && !set.privacy().redact.has(Field::Path));
         assert!(set.privacy().claims.has(Claim::Mfa) && !set.privacy().claims.has(Claim::Scopes));

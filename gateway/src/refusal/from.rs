@@ -27,6 +27,7 @@ impl From<ControlError> for Refusal {
             | ControlError::BelowEpoch { .. }
             | ControlError::Shredded { .. }
             | ControlError::KeysChanged { .. }
+            | ControlError::Held { .. }
             | ControlError::Unfinished { .. } => Self::Conflict { message },
             ControlError::Vault(VaultError::Root(RootError::Unsupported(what))) => Self::Invalid { message: what },
             ControlError::Vault(cause) if cause.is_root_unavailable() => {

@@ -26,6 +26,7 @@ impl Operation for Manage {
     fn action(&self) -> Action {
         match self {
             Self::Govern(govern) => govern.action(),
+            Self::Keep(keep) => keep.action(),
             Self::CreateTenant { .. } => Action::CreateTenant,
             Self::PutTenantSettings { .. } => Action::PutTenantSettings,
             Self::SuspendTenant { .. } => Action::SuspendTenant,
@@ -78,6 +79,7 @@ impl Operation for Manage {
     fn tenant(&self) -> TenantId {
         match self {
             Self::Govern(_)
+            | Self::Keep(_)
             | Self::CreateTenant { .. }
             | Self::PutTenantSettings { .. }
             | Self::SuspendTenant { .. }
@@ -130,6 +132,7 @@ impl Operation for Manage {
     fn resource(&self) -> Resource {
         match self {
             Self::Govern(_)
+            | Self::Keep(_)
             | Self::CreateTenant { .. }
             | Self::PutTenantSettings { .. }
             | Self::SuspendTenant { .. }
@@ -173,6 +176,7 @@ impl Operation for Manage {
     fn detail(&self) -> Option<String> {
         match self {
             Self::Govern(govern) => govern.detail(),
+            Self::Keep(keep) => keep.detail(),
             Self::CreateTenant { name } => Some(format!("name={name}")),
             Self::PutTenantSettings { tenant, settings } => Some(settings_detail(tenant, settings)),
             Self::SuspendTenant { tenant, reason } => Some(format!("tenant={tenant} reason={reason}")),

@@ -111,7 +111,7 @@ pub(super) fn insert_issuer_key(tx: &SqliteTransaction<'_>, key: &IssuerKeyRow) 
     Ok(())
 }
 
-fn moment(row: &Row<'_>, column: usize) -> Result<Option<UnixNanos>, ControlError> {
+pub(super) fn moment(row: &Row<'_>, column: usize) -> Result<Option<UnixNanos>, ControlError> {
     let at: Option<i64> = row.get(column).map_err(failed)?;
     Ok(at.map(unsigned).transpose()?.map(UnixNanos))
 }

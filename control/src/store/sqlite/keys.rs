@@ -106,12 +106,25 @@ pub(super) fn sealed_otherwise(
         let sealed = vault::decode(&get::<Vec<u8>>(row, 1)?)?;
         Ok(SealedRow { kind, owner: owner.to_string(), name: name.to_owned(), version, sealed })
     })?);
+    let sql = "SELECT id, sealed FROM subject_keys WHERE tenant = ?1 AND sealed IS NOT NULL
+               AND (substr(sealed, 2, 4) <> ?2 OR substr(sealed, 1, 1) = x'01') LIMIT ?3";
+    let left = most.saturating_sub(found.len());
+    found.extend(tx.rows(sql, params![tenant.as_str(), key.to_be_bytes(), limit(left)], |row| {
+        let owner: String = get(row, 0)?;
+        let Place { kind, name, version, .. } = Place::subject_key(tenant, &owner);
+        let sealed = vault::decode(&get::<Vec<u8>>(row, 1)?)?;
+        Ok(SealedRow { kind, name: name.to_owned(), version, sealed, owner })
+    })?);
     Ok(found)
 }
 
 /// A version of a secret is the current one or an earlier one, never both.
 pub(super) fn put_sealed(tx: &SqliteTransaction<'_>, row: &SealedRow) -> Result<(), ControlError> {
     let sealed = vault::encode(&row.sealed);
+    if row.kind == Place::SUBJECT_KEY {
+        tx.execute("UPDATE subject_keys SET sealed = ?2 WHERE id = ?1", params![row.owner, sealed])?;
+        return Ok(());
+    }
     if row.kind == Place::ACCESS_KEY {
         tx.execute("UPDATE api_keys SET sealed = ?2 WHERE id = ?1", params![row.owner, sealed])?;
         return Ok(());
