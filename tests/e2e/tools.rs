@@ -92,7 +92,7 @@ fn every_option_of_a_simulation_changes_an_answer() {
     let anonymous = ["--principal", "anonymous", "--action", "Invoke", "--function", "orders"];
     assert_eq!(simulated(&site, open, &anonymous), "explicit_deny");
     assert_eq!(simulated(&site, open, &[&anonymous[..], &["--public"]].concat()), "allow");
-    for wrong in [["--tls", "1.1"], ["--bound", "hand"], ["--now", "noon"], ["--source", "here"], ["--scope", "all"]] {
+    for wrong in [["--tls", "1.1"], ["--bound", "hand"], ["--now", "noon"], ["--source", "here"]] {
         let refused = site.try_run(&[&["authz", "simulate"], &words[..], &wrong].concat()).unwrap();
         assert!(!refused.status.success(), "{wrong:?}");
     }

@@ -101,7 +101,8 @@ mod tests {
             "tiers": [{ "tier": "platform", "outcome": "allow", "policies": [] }],
             "deciding": [{ "id": "mine/1", "effect": "forbid", "text": "forbid (\n);" }],
             "nearest": {
-                "policy": { "id": "mine/2", "text": "permit" }, "holds": 3, "lacks": [{ "text": "a == b", "is": "false" }],
+                "policy": { "id": "mine/2", "text": "permit" }, "holds": 3,
+                "lacks": [{ "text": "a == b", "is": "false" }],
             },
         }));
         let all = told.join("\n");
