@@ -247,7 +247,7 @@ impl Vault {
 
     /// Whether a tenant's key is at hand, so that nobody need be asked for it.
     pub fn holds(&self, tenant: &TenantId, key: &WrappedKey) -> bool {
-        self.keys.get(tenant, key).is_some()
+        self.hold.keys.get(tenant, key).is_some()
     }
 
     /// Lets go of keys held long enough; of all of a tenant where one is named. Gives how many are held.
