@@ -12,7 +12,7 @@ use crate::record::NAME_BYTES;
 const POLICIES: usize = 64;
 const ROLES: usize = 64;
 /// Groups of a caller. Who is in more, or in one with a longer name, is not decided again either.
-const GROUPS: usize = 20;
+const GROUPS: usize = 16;
 const GROUP_BYTES: usize = 64;
 /// Roles of an account that is touched, and scopes of a credential.
 const FEW: usize = 16;
