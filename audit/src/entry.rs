@@ -7,6 +7,7 @@ use std::fmt;
 
 use cofferdam_model::{CallFacts, Ending, Level, OutcomeFacts, Reply, RequestId, Subject};
 
+use crate::calls::{Mark, Missing};
 use crate::effects::Effects;
 use crate::error::AuditError;
 use crate::log::Log;
@@ -146,11 +147,13 @@ impl<S: Subject> Entry<S> {
 
     fn push_intent(&mut self, counted: bool) -> Result<(), AuditError> {
         let (facts, level, shared) = (self.subject.facts(), self.level(), self.log.shared());
+        let mark = opens(&facts.request, facts.tenant.as_deref(), Missing::Outcome);
         self.intent = if level == Level::Relaxed {
-            shared.queue_relaxed(|stamp| record::intent(stamp, &facts, level))?;
+            shared.queue_relaxed(|stamp| record::intent(stamp, &facts, level), mark)?;
             Intent::Relaxed
         } else {
-            Intent::Queued(shared.queue_awaited(record::intent(&shared.stamp(), &facts, level), counted)?)
+            let record = record::intent(&shared.stamp(), &facts, level);
+            Intent::Queued(shared.queue_awaited(record, counted, mark)?)
         };
         Ok(())
     }
@@ -165,17 +168,25 @@ impl<S: Subject> Entry<S> {
         shared.queue.place().await?;
         // From here on nothing waits, so the entry cannot be left both closed and without an outcome.
         self.open = false;
-        let record = self.encode(&shared.stamp(), outcome);
-        shared.queue_awaited(record, true).map(Some)
+        let (record, mark) = (self.encode(&shared.stamp(), outcome), self.mark(outcome));
+        shared.queue_awaited(record, true, mark).map(Some)
     }
 
     fn push_unawaited(&self, outcome: &OutcomeFacts) -> Result<(), AuditError> {
         let shared = self.log.shared();
         if self.level() == Level::Relaxed {
-            shared.queue_relaxed(|stamp| self.encode(stamp, outcome))
+            shared.queue_relaxed(|stamp| self.encode(stamp, outcome), self.mark(outcome))
         } else {
-            shared.queue_unawaited(|stamp| self.encode(stamp, outcome))
+            shared.queue_unawaited(|stamp| self.encode(stamp, outcome), self.mark(outcome))
         }
+    }
+
+    /// What the record of the outcome does to the call.
+    fn mark(&self, outcome: &OutcomeFacts) -> Option<Mark> {
+        let known = !matches!(self.intent, Intent::None) || outcome.streamed;
+        known.then(|| self.subject.facts()).and_then(|CallFacts { request, tenant, .. }| {
+            if outcome.streamed { opens(&request, tenant.as_deref(), Missing::End) } else { closes(&request) }
+        })
     }
 
     /// A `call` where nothing has been said yet, else the `outcome` of what has.
@@ -233,8 +244,8 @@ impl Closing {
         let encode =
             |stamp: &record::Stamp| record::outcome(stamp, "end", self.request.as_str(), self.tenant.as_deref(), end);
         let queued = match self.level {
-            Level::Relaxed => shared.queue_relaxed(encode),
-            Level::Strict | Level::Standard => shared.queue_unawaited(encode),
+            Level::Relaxed => shared.queue_relaxed(encode, closes(&self.request)),
+            Level::Strict | Level::Standard => shared.queue_unawaited(encode, closes(&self.request)),
         };
         report(&self.request, queued);
     }
@@ -253,6 +264,14 @@ impl fmt::Debug for Closing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Closing").field("request", &self.request).field("open", &self.open).finish_non_exhaustive()
     }
+}
+
+fn opens(request: &RequestId, tenant: Option<&str>, missing: Missing) -> Option<Mark> {
+    Some(Mark::Opens { request: request.to_string(), tenant: tenant.map(str::to_owned), missing })
+}
+
+fn closes(request: &RequestId) -> Option<Mark> {
+    Some(Mark::Closes { request: request.to_string() })
 }
 
 /// Where nobody can be given an error, the next opening of the log closes the call as `unknown`; say so.

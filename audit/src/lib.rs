@@ -1,9 +1,11 @@
 //! The log: what happened, durably and provably.
 //!
-//! Owns records, the one thread that commits them, segments, the Merkle tree over them, signed checkpoints, and
+//! Owns records, the threads that commit them, segments, the Merkle tree over them, signed checkpoints, and
 //! everything that reads them back. Must never answer a request, never know what a function is, and never let a
 //! `Recorded` exist for something that is not in the log.
 
+mod acks;
+mod calls;
 mod checkpoint;
 mod commit;
 mod decision;
@@ -14,11 +16,13 @@ mod export;
 mod follow;
 mod json;
 mod log;
+mod notary;
 pub mod proof;
 pub mod query;
 mod queue;
 mod record;
 mod recover;
+mod resume;
 mod rollup;
 mod scan;
 mod segment;

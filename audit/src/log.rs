@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use cofferdam_model::{CallFacts, Clock, Random, Reply, Subject};
 
+use crate::calls::Mark;
 use crate::commit;
 use crate::entry::{Entry, Recorded};
 use crate::error::AuditError;
@@ -38,6 +39,8 @@ pub struct LogConfig {
     pub rollup_window: Duration,
     /// Records that may wait for the disk; whoever has one more waits for a place.
     pub queue_records: usize,
+    /// Syncs that may be under way at a time: one or two.
+    pub syncs: usize,
 }
 
 impl LogConfig {
@@ -50,6 +53,7 @@ impl LogConfig {
             checkpoint_every: Duration::from_secs(1),
             rollup_window: Duration::from_secs(10),
             queue_records: 8_192,
+            syncs: 2,
         }
     }
 }
@@ -110,11 +114,12 @@ pub(crate) struct Shared {
 
 struct Handle {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Log {
-    /// Opens the log, or makes it. Reads all of it first: a damaged log is not opened.
+    /// Opens the log, or makes it. Reads what follows the newest signed checkpoint first, and the segment before that: a
+    /// log that is damaged there is not opened. `verify` reads all of it.
     pub fn open(
         config: LogConfig,
         signer: Signer,
@@ -136,9 +141,9 @@ impl Log {
         let rollup = Mutex::new(Rollup::new(clock.now()));
         let durable = AtomicU64::new(opened.records);
         let shared = Arc::new(Shared { config, queue, clock, random, rollup, durable });
-        let thread = commit::start(shared.clone(), appender, notary)
+        let threads = commit::start(&shared, appender, notary)
             .map_err(AuditError::file("start a thread for", &shared.config.dir))?;
-        Ok((Self { handle: Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) }) }, opened))
+        Ok((Self { handle: Arc::new(Handle { shared, threads: Mutex::new(threads) }) }, opened))
     }
 
     /// Opens an entry for a call. Costs nothing yet; refuses when the log has failed or is hopelessly behind.
@@ -219,20 +224,29 @@ impl Shared {
     /// Queues a record as soon as there is a place and waits until it is durable.
     pub(crate) async fn durable(&self, encode: impl FnOnce(&Stamp) -> Encoded) -> Result<u64, AuditError> {
         self.queue.place().await?;
-        let durable = self.queue_awaited(encode(&self.stamp()), true)?;
+        let durable = self.queue_awaited(encode(&self.stamp()), true, None)?;
         self.wait(durable).await
     }
 
     /// Queues a record somebody will wait for.
-    pub(crate) fn queue_awaited(&self, record: Encoded, counted: bool) -> Result<Durable, AuditError> {
+    pub(crate) fn queue_awaited(
+        &self,
+        record: Encoded,
+        counted: bool,
+        mark: Option<Mark>,
+    ) -> Result<Durable, AuditError> {
         let (waiter, durable) = tokio::sync::oneshot::channel();
-        self.queue.push(Pending { record, waiter: Some(waiter), counted, reserved: None })?;
+        self.queue.push(Pending { waiter: Some(waiter), counted, mark, ..Pending::own(record) })?;
         Ok(durable)
     }
 
     /// Queues a record nobody waits for and that must not be lost.
-    pub(crate) fn queue_unawaited(&self, encode: impl FnOnce(&Stamp) -> Encoded) -> Result<(), AuditError> {
-        self.queue.push(Pending { record: encode(&self.stamp()), waiter: None, counted: false, reserved: None })
+    pub(crate) fn queue_unawaited(
+        &self,
+        encode: impl FnOnce(&Stamp) -> Encoded,
+        mark: Option<Mark>,
+    ) -> Result<(), AuditError> {
+        self.queue.push(Pending { mark, ..Pending::own(encode(&self.stamp())) })
     }
 
     /// Queues a record for which a place was reserved, and that must not be lost.
@@ -241,17 +255,23 @@ impl Shared {
         reserved: Reserved,
         encode: impl FnOnce(&Stamp) -> Encoded,
     ) -> Result<(), AuditError> {
-        let record = encode(&self.stamp());
-        self.queue.push(Pending { record, waiter: None, counted: false, reserved: Some(reserved) })
+        self.queue.push(Pending { reserved: Some(reserved), ..Pending::own(encode(&self.stamp())) })
     }
 
     /// Queues a record if there is a place for it; otherwise it becomes part of a gap.
-    pub(crate) fn queue_relaxed(&self, encode: impl FnOnce(&Stamp) -> Encoded) -> Result<(), AuditError> {
+    pub(crate) fn queue_relaxed(
+        &self,
+        encode: impl FnOnce(&Stamp) -> Encoded,
+        mark: Option<Mark>,
+    ) -> Result<(), AuditError> {
         self.queue.health()?;
         if !self.queue.place_or_drop() {
+            mark.into_iter()
+                .filter(|mark| matches!(mark, Mark::Closes { .. }))
+                .for_each(|mark| self.queue.forget(mark));
             return Ok(());
         }
-        self.queue.push(Pending { record: encode(&self.stamp()), waiter: None, counted: true, reserved: None })
+        self.queue.push(Pending { counted: true, mark, ..Pending::own(encode(&self.stamp())) })
     }
 
     pub(crate) async fn wait(&self, durable: Durable) -> Result<u64, AuditError> {
@@ -262,9 +282,9 @@ impl Shared {
 impl Drop for Handle {
     fn drop(&mut self) {
         drop(self.shared.queue.close());
-        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        // A task that the commit thread wakes may hold the last clone, and a thread cannot wait for itself.
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id()) {
+        let threads = std::mem::take(self.threads.get_mut().unwrap_or_else(PoisonError::into_inner));
+        // A task that a commit thread wakes may hold the last clone, and a thread cannot wait for itself.
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != thread::current().id()) {
             // A panic there has failed the log already; there is nothing left to tell.
             let _ = thread.join();
         }

@@ -20,6 +20,16 @@ impl Tree {
         self.size
     }
 
+    /// The tree with these roots of perfect subtrees, largest first; none where a tree of that size has others.
+    pub(crate) fn of(size: u64, peaks: Vec<Hash>) -> Option<Self> {
+        (size.count_ones() as usize == peaks.len()).then_some(Self { size, peaks })
+    }
+
+    /// The roots of its perfect subtrees, largest first.
+    pub(crate) fn peaks(&self) -> &[Hash] {
+        &self.peaks
+    }
+
     pub(crate) fn append(&mut self, leaf: Hash) {
         let mut hash = leaf;
         let mut size = self.size;

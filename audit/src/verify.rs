@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::checkpoint::{Checkpoints, NEWEST};
 use crate::error::VerifyError;
+use crate::resume::{self, Resume};
 use crate::scan::scan;
 use crate::signer::Verifier;
 
@@ -38,10 +39,18 @@ pub struct Verified {
 pub fn verify(dir: &Path, vkey: &str) -> Result<Verified, VerifyError> {
     let verifier = Verifier::parse(vkey)?;
     // Checkpoints first: they only ever speak of records that are there already.
-    let checkpoints = Checkpoints::read(dir, &verifier)?;
+    let mut checkpoints = Checkpoints::read(dir, &verifier)?;
+    let signed = checkpoints.all.len() as u64;
     let Some(checkpoint_size) = checkpoints.newest else {
         return Err(VerifyError::Checkpoint { file: NEWEST.to_owned(), offset: 0, reason: "it is missing" });
     };
+    // What opening takes for granted must follow from the records, too.
+    let failed = || VerifyError::file(dir.join(resume::DIRECTORY));
+    for number in resume::numbers(dir).map_err(failed())? {
+        if let Some(resume) = Resume::read(dir, number, &verifier).map_err(failed())? {
+            checkpoints.expect(resume.tree.size(), resume.tree.root(), resume::DIRECTORY);
+        }
+    }
     let found = scan(dir, verifier.name(), &checkpoints, |frame| {
         serde_json::from_slice::<serde::de::IgnoredAny>(frame.record).map(|_| ()).map_err(|_| "it is not a record")
     })?;
@@ -50,7 +59,7 @@ pub fn verify(dir: &Path, vkey: &str) -> Result<Verified, VerifyError> {
         size: found.tree.size(),
         root: STANDARD.encode(found.tree.root()),
         checkpoint_size,
-        checkpoints: checkpoints.all.len() as u64,
+        checkpoints: signed,
         segments: found.segments,
         torn_bytes: found.torn_bytes,
         torn_checkpoint_bytes: checkpoints.torn_bytes,

@@ -250,12 +250,11 @@ fn open_log(
 ) -> Result<Log, Failure> {
     let signer = Signer::load(&layout.audit_key()).map_err(|error| failed("reading the log's signing key", &error))?;
     let settings = LogConfig {
-        dir: layout.audit(),
-        origin: config.origin.clone(),
         segment_bytes: SEGMENT_BYTES,
         checkpoint_every: CHECKPOINT_EVERY,
         rollup_window: ROLLUP_WINDOW,
         queue_records: QUEUE_RECORDS,
+        ..LogConfig::new(layout.audit(), config.origin.clone())
     };
     let opened = Log::open(settings, signer, clock.clone(), random.clone());
     let (log, found) = opened.map_err(|error| failed("opening the log", &error))?;

@@ -102,12 +102,11 @@ fn log(dir: &Path, clock: &Arc<SystemClock>, random: &Arc<OsRandom>) -> Log {
     let origin = "cofferdam.test/bench";
     let signer = Signer::create(&dir.join("audit.key"), origin, &**random).expect("a signer");
     let config = LogConfig {
-        dir: dir.join("audit"),
-        origin: origin.into(),
         segment_bytes: 1 << 24,
         checkpoint_every: Duration::from_secs(60),
         rollup_window: Duration::from_secs(60),
         queue_records: 64,
+        ..LogConfig::new(dir.join("audit"), origin)
     };
     Log::open(config, signer, clock.clone(), random.clone()).expect("a new log").0
 }

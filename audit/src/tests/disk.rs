@@ -90,8 +90,11 @@ struct State {
     fail_at: Option<(usize, Fault)>,
     failed: bool,
     held: bool,
-    /// Syncs that wait for the release.
+    /// Syncs that wait for the release, and the numbers of their calls.
     waiting: usize,
+    syncs: Vec<usize>,
+    released: Option<usize>,
+    failing: Option<usize>,
     renames: usize,
     files: Vec<Content>,
     names: HashMap<PathBuf, usize>,
@@ -102,7 +105,17 @@ struct State {
 #[derive(Default, Clone)]
 struct Content {
     durable: Vec<u8>,
-    since: Vec<Op>,
+    /// With the number of the call: a sync is about those of a lower number only.
+    since: Vec<(usize, Op)>,
+}
+
+impl Content {
+    /// Makes everything durable that was done before call `number`.
+    fn sync(&mut self, number: usize) {
+        let later = self.since.partition_point(|(call, _)| *call < number);
+        let done = self.since.drain(..later);
+        done.for_each(|(_, op)| op.apply(&mut self.durable));
+    }
 }
 
 #[derive(Clone)]
@@ -161,9 +174,27 @@ impl TestDisk {
         self.0.changed.notify_all();
     }
 
-    /// Waits until a sync waits for the release.
-    pub(super) fn wait_for_a_sync(&self) {
-        drop(self.0.changed.wait_while(self.lock(), |state| state.waiting == 0).unwrap());
+    /// Waits until so many syncs wait for the release.
+    pub(super) fn wait_for_syncs(&self, syncs: usize) {
+        drop(self.0.changed.wait_while(self.lock(), |state| state.waiting < syncs).unwrap());
+    }
+
+    /// Lets one of the syncs that wait go on: the one that began last.
+    pub(super) fn release_the_last(&self) {
+        let mut state = self.lock();
+        state.released = state.syncs.pop();
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until one of so many syncs is over.
+    pub(super) fn wait_for_one_sync_less(&self, syncs: usize) {
+        drop(self.0.changed.wait_while(self.lock(), |state| state.waiting >= syncs).unwrap());
+    }
+
+    /// Has the sync that began first fail, with nothing of it done.
+    pub(super) fn fail_the_first_sync(&self) {
+        let mut state = self.lock();
+        state.failing = state.syncs.first().copied();
     }
 
     /// Waits until there were this many renames in all.
@@ -181,9 +212,9 @@ impl TestDisk {
             let mut content = durable.clone();
             match left {
                 Left::Nothing => {}
-                Left::Everything => since.iter().for_each(|op| op.apply(&mut content)),
+                Left::Everything => since.iter().for_each(|(_, op)| op.apply(&mut content)),
                 Left::Half => {
-                    for (number, op) in since.iter().take(since.len().div_ceil(2)).enumerate() {
+                    for (number, (_, op)) in since.iter().take(since.len().div_ceil(2)).enumerate() {
                         match op {
                             Op::Write(at, bytes) if number + 1 == since.len().div_ceil(2) => {
                                 Op::Write(*at, bytes[..bytes.len() / 2].to_vec()).apply(&mut content);
@@ -193,7 +224,9 @@ impl TestDisk {
                     }
                 }
             }
-            fs::write(to.join(path.strip_prefix(from).unwrap()), content).unwrap();
+            let path = to.join(path.strip_prefix(from).unwrap());
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
         }
     }
 
@@ -213,6 +246,13 @@ impl TestDisk {
             }
             _ => (true, Ok(())),
         }
+    }
+
+    /// Notes what was done to a file.
+    fn done(&self, id: usize, op: Op) {
+        let mut state = self.lock();
+        let call = state.calls - 1;
+        state.files[id].since.push((call, op));
     }
 
     fn half(&self) -> bool {
@@ -246,7 +286,8 @@ impl Storage for TestDisk {
         if id == fresh {
             state.files.push(Content::default());
         } else {
-            state.files[id].since.push(Op::SetLen(0));
+            let call = state.calls;
+            state.files[id].since.push((call, Op::SetLen(0)));
         }
         drop(state);
         result.map(|()| self.file(id, file))
@@ -307,7 +348,7 @@ impl StoredFile for TestFile {
         let bytes = if half { &bytes[..bytes.len() / 2] } else { bytes };
         if happens || half {
             self.file.write_at(offset, bytes)?;
-            self.disk.lock().files[self.id].since.push(Op::Write(usize::try_from(offset).unwrap(), bytes.to_vec()));
+            self.disk.done(self.id, Op::Write(usize::try_from(offset).unwrap(), bytes.to_vec()));
         }
         result
     }
@@ -316,7 +357,7 @@ impl StoredFile for TestFile {
         let (happens, result) = self.disk.call();
         if happens {
             self.file.set_len(len)?;
-            self.disk.lock().files[self.id].since.push(Op::SetLen(usize::try_from(len).unwrap()));
+            self.disk.done(self.id, Op::SetLen(usize::try_from(len).unwrap()));
         }
         result
     }
@@ -324,14 +365,20 @@ impl StoredFile for TestFile {
     fn sync(&mut self) -> io::Result<()> {
         let (happens, result) = self.disk.call();
         let mut state = self.disk.lock();
+        let number = state.calls;
         state.waiting += 1;
+        state.syncs.push(number);
         self.disk.0.changed.notify_all();
-        let mut state = self.disk.0.changed.wait_while(state, |state| state.held).unwrap();
+        let waits = |state: &mut State| state.held && state.released != Some(number);
+        let mut state = self.disk.0.changed.wait_while(state, waits).unwrap();
         state.waiting -= 1;
+        state.syncs.retain(|sync| *sync != number);
+        self.disk.0.changed.notify_all();
+        if state.failing == Some(number) {
+            return Err(io::Error::other("the disk says no"));
+        }
         if happens {
-            let content = &mut state.files[self.id];
-            let since = std::mem::take(&mut content.since);
-            since.iter().for_each(|op| op.apply(&mut content.durable));
+            state.files[self.id].sync(number);
         }
         result
     }

@@ -8,6 +8,8 @@ mod disk;
 mod faults;
 mod follow;
 mod lifecycle;
+mod opening;
+mod overlap;
 mod select;
 mod tamper;
 

@@ -187,12 +187,11 @@ fn config(dir: &Path) -> ControlConfig {
 fn open_log(dir: &Path, origin: &str, clock: &Arc<ManualClock>, random: &Arc<SeededRandom>) -> Log {
     let signer = Signer::create(&dir.join("audit.key"), origin, &**random).unwrap();
     let config = LogConfig {
-        dir: dir.join("audit"),
-        origin: origin.into(),
         segment_bytes: 1 << 20,
         checkpoint_every: Duration::from_secs(60),
         rollup_window: Duration::from_secs(60),
         queue_records: 64,
+        ..LogConfig::new(dir.join("audit"), origin)
     };
     Log::open(config, signer, clock.clone(), random.clone()).unwrap().0
 }
