@@ -150,7 +150,9 @@ fn relaxed_calls_whose_end_was_dropped_are_not_carried_for_ever() {
     run(entry.close(Answer)).unwrap().into_value();
     disk.release();
     run(filling).unwrap();
-    (0..20).for_each(|_| drop(run(log.note(crate::Note::Stop { reason: String::new() })).unwrap()));
+    for _ in 0..20 {
+        run(log.note(crate::Note::Stop { reason: String::new() })).unwrap();
+    }
     run(log.shutdown()).unwrap();
     let newest = resume::numbers(&place.dir()).unwrap().pop().unwrap();
     let resumed = resume::Resume::read(&place.dir(), newest, &place.signer().verifier()).unwrap().unwrap();
