@@ -51,17 +51,21 @@ pub(crate) struct OpenCall {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(crate) struct OpenCalls(HashMap<String, OpenCall>);
+pub(crate) struct OpenCalls {
+    calls: HashMap<String, OpenCall>,
+    /// The last epoch that began, of which the log also has no end yet.
+    pub(crate) epoch: u64,
+}
 
 impl OpenCalls {
     /// Those that were open at a place in the log.
-    pub(crate) fn of(calls: Vec<OpenCall>) -> Self {
-        Self(calls.into_iter().map(|call| (call.request.clone(), call)).collect())
+    pub(crate) fn of(calls: Vec<OpenCall>, epoch: u64) -> Self {
+        Self { calls: calls.into_iter().map(|call| (call.request.clone(), call)).collect(), epoch }
     }
 
     /// In the order in which they were last heard of.
     pub(crate) fn sorted(&self) -> Vec<OpenCall> {
-        let mut calls: Vec<_> = self.0.values().cloned().collect();
+        let mut calls: Vec<_> = self.calls.values().cloned().collect();
         calls.sort_by_key(|call| call.index);
         calls
     }
@@ -70,10 +74,10 @@ impl OpenCalls {
     pub(crate) fn apply(&mut self, index: u64, mark: Mark) {
         match mark {
             Mark::Opens { request, tenant, missing } => {
-                self.0.insert(request.clone(), OpenCall { index, request, tenant, missing });
+                self.calls.insert(request.clone(), OpenCall { index, request, tenant, missing });
             }
             Mark::Closes { request } => {
-                self.0.remove(&request);
+                self.calls.remove(&request);
             }
         }
     }
@@ -85,6 +89,10 @@ impl OpenCalls {
             "intent" => Some(Missing::Outcome),
             "outcome" if peek.streamed => Some(Missing::End),
             "outcome" | "end" => None,
+            "start" => {
+                self.epoch = self.epoch.max(peek.epoch);
+                return Ok(());
+            }
             _ => return Ok(()),
         };
         let request = peek.request.ok_or("it names no request")?.into_owned();
@@ -101,7 +109,7 @@ impl OpenCalls {
     }
 
     /// Writes the record each call misses, in the order the calls were last heard of.
-    pub(crate) fn close(self, into: &mut Vec<Encoded>, stamp: impl Fn() -> Stamp) -> u64 {
+    pub(crate) fn close(&self, into: &mut Vec<Encoded>, stamp: impl Fn() -> Stamp) -> u64 {
         let (calls, unknown) = (self.sorted(), record::unclosed(Ending::Unknown));
         into.extend(calls.iter().map(|call| {
             record::outcome(&stamp(), call.missing.kind(), &call.request, call.tenant.as_deref(), &unknown)
@@ -123,7 +131,7 @@ mod tests {
         calls.apply(5, opens("a", Missing::End));
         let sorted = calls.sorted();
         assert_eq!(sorted.iter().map(|call| (call.index, &*call.request)).collect::<Vec<_>>(), [(3, "b"), (5, "a")]);
-        assert_eq!(OpenCalls::of(sorted.clone()).sorted(), sorted);
+        assert_eq!(OpenCalls::of(sorted.clone(), 7).sorted(), sorted);
         for request in ["a", "b", "a"] {
             calls.apply(9, Mark::Closes { request: request.into() });
         }

@@ -24,6 +24,7 @@ use crate::segment::{self, Header, Lane, SegmentWriter, complete_frame};
 use crate::signer::Signer;
 use crate::storage::Storage;
 use crate::tree::{Hash, Tree};
+use crate::watch::RESERVE;
 
 /// Bytes of one write, beyond which a batch is split.
 const WRITE_BYTES: usize = 4 * 1024 * 1024;
@@ -47,10 +48,14 @@ pub(crate) struct Appender {
     pub(crate) history_bytes: Arc<AtomicU64>,
     /// The segment being written; none where the next record begins one.
     pub(crate) segment: Option<SegmentWriter>,
+    /// The last epoch that began.
+    pub(crate) epoch: Arc<AtomicU64>,
     /// Number of the next segment.
     pub(crate) next_segment: u64,
     /// One write's frames; kept for its capacity.
     pub(crate) buffer: Vec<u8>,
+    /// The disk was full, so what was reserved for that was given up.
+    pub(crate) gave_up_reserve: bool,
     /// Keeps every other process out for as long as this one may write.
     pub(crate) lock: Option<File>,
 }
@@ -69,18 +74,28 @@ impl Appender {
         if let Some(full) = self.segment.take() {
             full.seal(&self.storage).map_err(Failure::of("seal a segment"))?;
         }
+        let begun = self.begin_next();
+        let begun = if is_full(&begun) && self.storage.remove(&self.dir.join(RESERVE)).is_ok() {
+            self.gave_up_reserve = true;
+            self.begin_next()
+        } else {
+            begun
+        };
+        self.segment = Some(begun.map_err(Failure::of("begin a segment"))?);
+        self.next_segment += 1;
+        Ok(())
+    }
+
+    /// Makes the files of the next segment; those of an earlier try are made anew.
+    fn begin_next(&self) -> std::io::Result<SegmentWriter> {
         let number = self.next_segment;
         if number > 0 {
-            let kept = self.history_bytes.load(Ordering::Acquire);
-            Resume::write(&self.storage, &self.dir, &self.signer, (number, &self.tree), kept, &self.open)
-                .map_err(Failure::of("note where a segment begins"))?;
+            let kept = (self.history_bytes.load(Ordering::Acquire), self.epoch.load(Ordering::Acquire));
+            Resume::write(&self.storage, &self.dir, &self.signer, (number, &self.tree), kept, &self.open)?;
         }
         let header = Header::of(self.signer.origin(), self.tree.size());
         let bytes = self.segment_bytes;
-        let made = SegmentWriter::create(&self.storage, &self.dir, number, header, bytes, self.lanes);
-        self.segment = Some(made.map_err(Failure::of("begin a segment"))?);
-        self.next_segment = number + 1;
-        Ok(())
+        SegmentWriter::create(&self.storage, &self.dir, number, header, bytes, self.lanes)
     }
 
     /// Writes as many of `records` as go into one write, and gives their number and what is to be synced for them to
@@ -108,7 +123,13 @@ impl Appender {
             self.buffer.extend_from_slice(&record.frame);
             leaves.push(record.leaf);
         }
-        let lane = segment.write(lane, &self.buffer).map_err(Failure::of("write records"))?;
+        let mut written = segment.write(lane, &self.buffer);
+        if is_full(&written) && self.storage.remove(&self.dir.join(RESERVE)).is_ok() {
+            self.gave_up_reserve = true;
+            // Nothing was synced yet, so trying again in the room just freed hides nothing.
+            written = segment.write(lane, &self.buffer);
+        }
+        let lane = written.map_err(Failure::of("write records"))?;
         for (leaf, pending) in leaves.iter().zip(records.iter_mut()) {
             let (index, mark) = (self.tree.size(), pending.mark.take());
             mark.into_iter().for_each(|mark| self.open.apply(index, mark));
@@ -131,6 +152,10 @@ impl Appender {
         }
         Ok(())
     }
+}
+
+fn is_full<T>(done: &std::io::Result<T>) -> bool {
+    done.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
 }
 
 /// Starts the threads.
@@ -231,7 +256,8 @@ impl Office {
         let sleep = desk.flush_at.min(desk.sign_at).saturating_sub(clock.monotonic());
         let state = queue.take(batch, sleep.clamp(SHORTEST_SLEEP, LONGEST_SLEEP));
         let now = clock.monotonic();
-        let flush = now >= desk.flush_at || state == State::Closing;
+        let asked = self.shared.flush.swap(false, Ordering::AcqRel);
+        let flush = asked || now >= desk.flush_at || state == State::Closing;
         if flush {
             desk.flush_at = now + config.rollup_window;
         }
@@ -298,6 +324,9 @@ impl Office {
         let first = desk.appender.tree.size();
         let durable = self.shared.durable.load(Ordering::Acquire);
         let (written, lane) = desk.appender.write(batch, lane, durable)?;
+        if std::mem::take(&mut desk.appender.gave_up_reserve) {
+            self.shared.watch.disk_is_full();
+        }
         let rest = batch.split_off(written.min(batch.len()));
         Ok(Written { records: std::mem::replace(batch, rest), lane, turn: self.acks.take(), first })
     }
@@ -306,7 +335,10 @@ impl Office {
     fn land(&self, written: Written) -> Result<(), Failure> {
         let Written { records, lane, turn, first } = written;
         let queue = &self.shared.queue;
+        let Shared { watch, clock, .. } = &*self.shared;
+        let sync = watch.sync_begins(clock.monotonic());
         let synced = segment::sync(&lane).map_err(Failure::of("write records"));
+        watch.sync_ended(sync, clock.monotonic());
         queue.landed(records.len());
         if let Err(failure) = &synced {
             self.fail(failure.clone());

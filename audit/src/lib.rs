@@ -5,16 +5,19 @@
 //! `Recorded` exist for something that is not in the log.
 
 mod acks;
+mod boot;
 mod calls;
 mod checkpoint;
 mod commit;
 mod decision;
 mod effects;
 mod entry;
+mod epochs;
 mod error;
 mod export;
 mod follow;
 mod json;
+mod ladder;
 mod log;
 mod notary;
 pub mod proof;
@@ -25,6 +28,7 @@ mod recover;
 mod resume;
 mod rollup;
 mod scan;
+mod scrub;
 mod segment;
 pub mod select;
 mod shares;
@@ -32,13 +36,17 @@ mod signer;
 mod storage;
 pub mod tree;
 pub mod verify;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
+pub use boot::Counts;
 pub use effects::{Effect, Effects};
 pub use entry::{Closing, Entry, Recorded};
 pub use error::{AuditError, VerifyError};
 pub use follow::{Followed, Follower};
+pub use ladder::{Step, Thresholds};
 pub use log::{Log, LogConfig, Note, Opened};
 pub use signer::Signer;
+pub use watch::Standing;

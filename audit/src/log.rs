@@ -5,24 +5,28 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use cofferdam_model::{CallFacts, Clock, Random, Reply, Subject};
+use cofferdam_model::{CallFacts, Clock, Level, OutcomeFacts, Random, Reply, Subject};
 
+use crate::boot::{Boot, Counts};
 use crate::calls::Mark;
 use crate::commit;
 use crate::entry::{Entry, Recorded};
 use crate::error::AuditError;
+use crate::ladder::{Step, Thresholds};
 use crate::queue::{Durable, Pending, Queue};
 use crate::record::{self, Encoded, Stamp};
 use crate::recover::recover;
 use crate::rollup::Rollup;
+use crate::scrub::Scrub;
 use crate::shares::Reserved;
 use crate::signer::Signer;
 use crate::storage::{Disk, Storage};
+use crate::watch::{self, Standing, Watch};
 
 /// Settings of a log.
 #[derive(Debug, Clone)]
@@ -41,10 +45,17 @@ pub struct LogConfig {
     pub queue_records: usize,
     /// Syncs that may be under way at a time: one or two.
     pub syncs: usize,
+    /// When the node does less, as the log's disk has too little room or takes too long.
+    pub thresholds: Thresholds,
+    /// Bytes that are kept free by a file, which is given up so that a full disk can be recorded; none where zero.
+    pub reserve_bytes: u64,
+    /// Bytes of sealed segments that are read again each second, to find a disk that forgets; none where zero.
+    pub scrub_bytes_per_second: u64,
 }
 
 impl LogConfig {
-    /// The usual settings: 64 MiB segments, a checkpoint every second, counts every ten, 8,192 records waiting.
+    /// The usual settings: 64 MiB segments, a checkpoint every second, counts every ten, 8,192 records waiting, two
+    /// syncs at a time. No ladder, no reserve and no scrub.
     pub fn new(dir: impl Into<PathBuf>, origin: impl Into<String>) -> Self {
         Self {
             dir: dir.into(),
@@ -54,6 +65,9 @@ impl LogConfig {
             rollup_window: Duration::from_secs(10),
             queue_records: 8_192,
             syncs: 2,
+            thresholds: Thresholds::NEVER,
+            reserve_bytes: 0,
+            scrub_bytes_per_second: 0,
         }
     }
 }
@@ -110,6 +124,10 @@ pub(crate) struct Shared {
     pub(crate) rollup: Mutex<Rollup>,
     /// Records that are durable.
     pub(crate) durable: AtomicU64,
+    pub(crate) watch: Watch,
+    pub(crate) boot: Boot,
+    /// Counts of refusals are to be written before the records that wait.
+    pub(crate) flush: AtomicBool,
 }
 
 struct Handle {
@@ -136,27 +154,68 @@ impl Log {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<(Self, Opened), AuditError> {
-        let (appender, notary, opened) = recover(storage, &config, signer, &*clock, &*random)?;
+        let scrub =
+            Scrub::new(config.dir.clone(), config.origin.clone(), signer.verifier(), config.scrub_bytes_per_second);
+        let (appender, notary, opened) = recover(storage.clone(), &config, signer, &*clock, &*random)?;
+        let boot = Boot::new(appender.epoch.clone(), &*random);
+        let watch = Watch::new(storage, scrub);
         let queue = Queue::new(config.queue_records);
         let rollup = Mutex::new(Rollup::new(clock.now()));
         let durable = AtomicU64::new(opened.records);
-        let shared = Arc::new(Shared { config, queue, clock, random, rollup, durable });
-        let threads = commit::start(&shared, appender, notary)
-            .map_err(AuditError::file("start a thread for", &shared.config.dir))?;
+        let shared = Arc::new(Shared {
+            config,
+            queue,
+            clock,
+            random,
+            rollup,
+            durable,
+            watch,
+            boot,
+            flush: AtomicBool::new(false),
+        });
+        let failed = || AuditError::file("start a thread for", &shared.config.dir);
+        let mut threads = commit::start(&shared, appender, notary).map_err(failed())?;
+        if shared.config.is_watched() {
+            watch::look(&shared);
+            threads.push(watch::start(shared.clone()).map_err(failed())?);
+        }
         Ok((Self { handle: Arc::new(Handle { shared, threads: Mutex::new(threads) }) }, opened))
     }
 
     /// Opens an entry for a call. Costs nothing yet; refuses when the log has failed or is hopelessly behind.
     pub fn enter<S: Subject>(&self, subject: S) -> Result<Entry<S>, AuditError> {
         self.shared().queue.admits()?;
+        let step = self.shared().watch.step();
+        let withheld = match step {
+            Step::Normal | Step::Warn => false,
+            Step::Shed => subject.level() == Level::Relaxed,
+            Step::ReadOnly => subject.level() == Level::Relaxed || !is_safe(&subject.facts().method),
+            Step::Deny => true,
+        };
+        if withheld {
+            return Err(AuditError::Withheld { step: step.as_str() });
+        }
         Ok(Entry::new(self.clone(), subject))
     }
 
     /// Records the refusal of somebody known, or of somebody's call that got as far as being understood.
+    /// Where the log has next to no room left, it is counted as those of strangers are.
     pub async fn refuse<R: Reply>(&self, facts: CallFacts, reply: R) -> Result<Recorded<R>, AuditError> {
-        let outcome = reply.outcome();
-        let index = self.shared().durable(|stamp| record::refusal(stamp, &facts, &outcome)).await?;
+        if self.shared().watch.step() == Step::Deny {
+            return self.tally(&facts, reply);
+        }
+        let mut owed = Owed { log: self, facts: Some((facts, reply.outcome())) };
+        self.shared().queue.place().await?;
+        let (facts, outcome) = owed.facts.take().ok_or(AuditError::Closed)?;
+        let record = record::refusal(&self.shared().stamp(), &facts, &outcome);
+        let index = self.shared().wait(self.shared().queue_awaited(record, true, None)?).await?;
         Ok(Recorded::new(reply, Some(index)))
+    }
+
+    /// Counts something of a stranger's that never became a call, as a refusal with no status.
+    pub fn count(&self, code: &str, source: std::net::IpAddr) {
+        let mut rollup = self.shared().rollup.lock().unwrap_or_else(PoisonError::into_inner);
+        rollup.add(code, 0, source);
     }
 
     /// Counts the refusal of a stranger: one record each window for all of the same code, status and source network.
@@ -172,7 +231,27 @@ impl Log {
 
     /// Records something that is no call, and gives its index once it is durable.
     pub async fn note(&self, note: Note) -> Result<u64, AuditError> {
-        self.shared().durable(|stamp| record::note(stamp, &note)).await
+        let boot = &self.shared().boot;
+        self.shared().durable(|stamp| boot.note(stamp, &note).unwrap_or_else(|| record::note(stamp, &note))).await
+    }
+
+    /// Records what has been counted since the start, after all that was counted before this was asked.
+    pub async fn beat(&self, counts: &Counts) -> Result<u64, AuditError> {
+        let shared = self.shared();
+        shared.queue.place().await?;
+        shared.flush.store(true, Ordering::Release);
+        let record = shared.boot.beat(&shared.stamp(), counts);
+        shared.wait(shared.queue_awaited(record, true, None)?).await
+    }
+
+    /// How it stands with the log and its disk.
+    pub fn standing(&self) -> Standing {
+        self.shared().watch.standing(self.records())
+    }
+
+    /// Waits until the log takes no more records: it was shut down, or has failed, which `health` tells.
+    pub async fn ended(&self) {
+        self.shared().queue.ended().await;
     }
 
     /// Its name, as its checkpoints give it.
@@ -279,8 +358,36 @@ impl Shared {
     }
 }
 
+/// The record of a refusal whose caller may leave before there is a place for it.
+struct Owed<'a> {
+    log: &'a Log,
+    facts: Option<(CallFacts, OutcomeFacts)>,
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        let Some((facts, outcome)) = self.facts.take() else { return };
+        if let Err(error) = self.log.shared().queue_unawaited(|stamp| record::refusal(stamp, &facts, &outcome), None) {
+            tracing::error!(request = %facts.request, %error, "a refusal could not be recorded");
+        }
+    }
+}
+
+/// Whether a call with this method changes nothing.
+fn is_safe(method: &str) -> bool {
+    ["GET", "HEAD", "OPTIONS"].contains(&method)
+}
+
+impl LogConfig {
+    /// Whether there is anything to look after.
+    fn is_watched(&self) -> bool {
+        self.thresholds != Thresholds::NEVER || self.reserve_bytes > 0 || self.scrub_bytes_per_second > 0
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
+        self.shared.watch.end();
         drop(self.shared.queue.close());
         let threads = std::mem::take(self.threads.get_mut().unwrap_or_else(PoisonError::into_inner));
         // A task that a commit thread wakes may hold the last clone, and a thread cannot wait for itself.

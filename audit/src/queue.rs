@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::calls::Mark;
 use crate::error::AuditError;
@@ -81,6 +81,7 @@ pub(crate) struct Queue {
     waiting: AtomicUsize,
     most: usize,
     dropped: AtomicU64,
+    ended: Notify,
     failure: OnceLock<Failure>,
 }
 
@@ -121,6 +122,7 @@ impl Queue {
             waiting: AtomicUsize::new(0),
             most: places.saturating_mul(2),
             dropped: AtomicU64::new(0),
+            ended: Notify::new(),
             failure: OnceLock::new(),
         }
     }
@@ -267,6 +269,7 @@ impl Queue {
         drop(inner);
         self.wake.notify_all();
         self.refuse(items);
+        self.ended.notify_waiters();
         drop(finished);
     }
 
@@ -275,6 +278,16 @@ impl Queue {
         for waiter in items.into_iter().filter_map(|item| item.waiter) {
             // Nobody waiting any more is no news.
             let _ = waiter.send(Err(self.why_closed()));
+        }
+    }
+
+    /// Waits until no more records are committed.
+    pub(crate) async fn ended(&self) {
+        let mut ended = std::pin::pin!(self.ended.notified());
+        // Before looking, so that an end in between is heard.
+        ended.as_mut().enable();
+        if self.lock().state != State::Closed {
+            ended.await;
         }
     }
 

@@ -19,7 +19,7 @@ use crate::tree::{Hash, leaf_hash_of_prefixed};
 /// Bytes a record can have at most; entry bundles of C2SP tiles hold no longer ones.
 pub(crate) const MAX_RECORD_BYTES: usize = 65_535;
 /// Version of the fields.
-const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 1;
 
 pub(crate) const NAME_BYTES: usize = 256;
 const SUBJECT_BYTES: usize = 1_024;
@@ -71,6 +71,8 @@ pub(crate) struct Peek<'a> {
     pub(crate) tenant: Option<Cow<'a, str>>,
     #[serde(default)]
     pub(crate) streamed: bool,
+    #[serde(default)]
+    pub(crate) epoch: u64,
 }
 
 /// A call told in one record.
@@ -322,7 +324,7 @@ fn usage(o: &mut Object<'_>, usage: &Usage) {
     o.number("wall_us", usage.wall_us);
 }
 
-fn encode(fill: impl FnOnce(&mut Object<'_>)) -> Encoded {
+pub(crate) fn encode(fill: impl FnOnce(&mut Object<'_>)) -> Encoded {
     let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + USUAL_BYTES);
     frame.resize(FRAME_HEADER_BYTES, 0);
     let mut object = Object::begin(&mut frame);

@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -68,6 +69,7 @@ pub(crate) fn recover(
     let unknown_outcomes = open.close(&mut records, || Stamp::new(clock.now(), random));
     let torn_bytes = found.torn_bytes;
     let (segment, next_segment) = resume(&storage, config, &found)?;
+    let epoch = Arc::new(AtomicU64::new(open.epoch));
     let mut appender = Appender {
         storage,
         dir: config.dir.clone(),
@@ -79,7 +81,9 @@ pub(crate) fn recover(
         history_bytes: notary.kept(),
         segment,
         next_segment,
+        epoch,
         buffer: Vec::new(),
+        gave_up_reserve: false,
         lock: Some(lock),
     };
     let mut records: Vec<_> = records.into_iter().map(Pending::own).collect();
@@ -126,6 +130,9 @@ fn check(config: &LogConfig, signer: &Signer) -> Result<(), AuditError> {
     }
     if !(1..=MOST_SYNCS).contains(&config.syncs) {
         return refuse("syncs", config.syncs.to_string());
+    }
+    if !config.thresholds.are_ordered() {
+        return refuse("thresholds", format!("{:?}", config.thresholds));
     }
     if config.checkpoint_every.is_zero() {
         return refuse("checkpoint_every", "0".into());

@@ -42,6 +42,7 @@ struct Text {
     segment: u64,
     first: u64,
     history_bytes: u64,
+    epoch: u64,
     peaks: Vec<String>,
     open: Vec<OpenCall>,
 }
@@ -53,7 +54,7 @@ impl Resume {
         dir: &Path,
         signer: &Signer,
         (segment, tree): (u64, &Tree),
-        history_bytes: u64,
+        (history_bytes, epoch): (u64, u64),
         open: &OpenCalls,
     ) -> io::Result<()> {
         let text = Text {
@@ -61,6 +62,7 @@ impl Resume {
             segment,
             first: tree.size(),
             history_bytes,
+            epoch,
             peaks: tree.peaks().iter().map(|peak| STANDARD.encode(peak)).collect(),
             open: open.sorted(),
         };
@@ -94,7 +96,7 @@ impl Resume {
         let peak = |peak: &String| STANDARD.decode(peak).ok().and_then(|peak| Hash::try_from(peak).ok());
         let peaks = text.peaks.iter().map(peak).collect::<Option<Vec<_>>>()?;
         let tree = Tree::of(text.first, peaks)?;
-        Some(Self { segment, tree, history_bytes: text.history_bytes, open: OpenCalls::of(text.open) })
+        Some(Self { segment, tree, history_bytes: text.history_bytes, open: OpenCalls::of(text.open, text.epoch) })
     }
 
     /// The last place of which a checkpoint of `signed` records tells everything that is before it; the start of the

@@ -40,7 +40,7 @@ impl Header {
         Self { origin: sha256(origin.as_bytes()), first }
     }
 
-    fn to_bytes(self, format: u32) -> [u8; HEADER_BYTES] {
+    pub(crate) fn to_bytes(self, format: u32) -> [u8; HEADER_BYTES] {
         let before = [MAGIC.as_slice(), &format.to_le_bytes()].concat();
         let after = [self.origin.as_slice(), &self.first.to_le_bytes(), &[0; 8]].concat();
         let sum = masked(crc32c::crc32c_append(crc32c::crc32c(&before), &after));

@@ -8,10 +8,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::checkpoint::{Checkpoints, NEWEST};
+use crate::epochs::Epochs;
 use crate::error::VerifyError;
 use crate::resume::{self, Resume};
 use crate::scan::scan;
 use crate::signer::Verifier;
+
+pub use crate::epochs::Gap;
 
 /// What a log was found to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,9 @@ pub struct Verified {
     pub torn_bytes: u64,
     /// The same, after the last whole note of the checkpoints kept for good.
     pub torn_checkpoint_bytes: u64,
+    /// What the log should have and does not, the first thousand: boots without a start or a stop, heartbeats, counts
+    /// that do not fit.
+    pub gaps: Vec<Gap>,
 }
 
 /// Checks every byte of every record against checksums, order, tree and all signed checkpoints. Safe while the node
@@ -51,9 +57,8 @@ pub fn verify(dir: &Path, vkey: &str) -> Result<Verified, VerifyError> {
             checkpoints.expect(resume.tree.size(), resume.tree.root(), resume::DIRECTORY);
         }
     }
-    let found = scan(dir, verifier.name(), &checkpoints, |frame| {
-        serde_json::from_slice::<serde::de::IgnoredAny>(frame.record).map(|_| ()).map_err(|_| "it is not a record")
-    })?;
+    let mut epochs = Epochs::default();
+    let found = scan(dir, verifier.name(), &checkpoints, |frame| epochs.see(frame.index, frame.record))?;
     Ok(Verified {
         origin: verifier.name().to_owned(),
         size: found.tree.size(),
@@ -63,5 +68,6 @@ pub fn verify(dir: &Path, vkey: &str) -> Result<Verified, VerifyError> {
         segments: found.segments,
         torn_bytes: found.torn_bytes,
         torn_checkpoint_bytes: checkpoints.torn_bytes,
+        gaps: epochs.gaps,
     })
 }

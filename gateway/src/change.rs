@@ -96,7 +96,7 @@ async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> 
             serde_json::json!({ "cells": told })
         }
         Manage::ReadMetrics => {
-            let text = node.metrics.exposition(&node.sandbox.gauges(), &node.identities.gauges());
+            let text = node.metrics.exposition(&node.sandbox.gauges(), &node.identities.gauges(), &node.log.standing());
             return Ok(Told::Text(metrics::MEDIA_TYPE, text));
         }
         Manage::RotateIssuerKey { .. } => rotated(node, recorded)?,

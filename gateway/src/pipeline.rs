@@ -4,6 +4,7 @@
 //! step before gave and cannot be reached without it: what acts takes a permit out of an open entry, and a response
 //! is only made of a recorded reply. Must never skip a step for a kind of request, and never answer unrecorded.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,10 @@ impl Handler for Node {
         answer(&self, arrived).await.map_err(|Unrecorded| Reset)
     }
 
+    fn lost(&self, peer: IpAddr, why: &'static str) {
+        self.log.count(why, peer);
+    }
+
     fn door(&self, host: &str) -> Option<Arc<Door>> {
         self.live.load().doors.at(host).cloned()
     }
@@ -55,10 +60,16 @@ async fn answer(node: &Arc<Node>, arrived: Arrived) -> Result<Response<OutBody>,
     let closable = arrived.connection.version == Version::HTTP_11;
     let secret = carries_secret(&arrived);
     let mut counting = node.metrics.count();
-    let (performed, refused) = match attempt(node, arrived).await {
+    let mut unseen = Unseen { node, source: Some(arrived.connection.peer.ip()), answered: false };
+    node.tallies.came();
+    let (performed, refused) = match attempt(node, arrived, &mut unseen).await {
         Ok(performed) => (performed, false),
-        Err(stopped) => (refuse(node, *stopped).await, true),
+        Err(stopped) => {
+            unseen.seen();
+            (refuse(node, *stopped).await, true)
+        }
     };
+    unseen.answered = performed.is_ok();
     // An answer that streams is counted at its end; one that nobody gets, as what it is.
     counting.will_be(performed.as_ref().map_or(Some(Ending::PlatformFailed), |recorded| recorded.value().ending()));
     let recorded = performed?;
@@ -69,6 +80,29 @@ async fn answer(node: &Arc<Node>, arrived: Arrived) -> Result<Response<OutBody>,
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// A call of which nothing is recorded yet. Where its client leaves before anything is, that is counted.
+struct Unseen<'a> {
+    node: &'a Node,
+    source: Option<IpAddr>,
+    answered: bool,
+}
+
+impl Unseen<'_> {
+    /// From here on the call has an entry, or a refusal, that is recorded whatever happens.
+    fn seen(&mut self) {
+        self.source = None;
+    }
+}
+
+impl Drop for Unseen<'_> {
+    fn drop(&mut self) {
+        if let Some(source) = self.source {
+            self.node.log.count(Ending::ClientGone.as_str(), source);
+        }
+        self.node.tallies.ended(self.answered);
+    }
 }
 
 /// Parts of paths below which bodies hold secrets, passphrases or tokens.
@@ -82,7 +116,11 @@ fn carries_secret(arrived: &Arrived) -> bool {
 }
 
 /// The straight way. Whatever goes wrong before an entry is open comes out as `Stopped` and is recorded as that.
-async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<Reply>, Unrecorded>, Box<Stopped>> {
+async fn attempt(
+    node: &Arc<Node>,
+    arrived: Arrived,
+    unseen: &mut Unseen<'_>,
+) -> Result<Result<Recorded<Reply>, Unrecorded>, Box<Stopped>> {
     // Read the head: one reading, or none.
     let mut call = call::receive(arrived, &node.limits, &*node.clock, &*node.random)
         .map_err(|rejected| Stopped::at(&rejected.circumstances, rejected.refusal))?;
@@ -96,8 +134,14 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
     let picture = node.live.load();
     picture.doors.check(&at, call.came.as_ref()).map_err(|refusal| Stopped::at(&at, refusal))?;
     let turn = match turn(&picture, &call) {
-        Ok(turn @ (Turn::Health | Turn::Ready)) => return Ok(perform::health(node, &turn, &at).await),
-        Ok(Turn::Published(document)) => return Ok(perform::published(node, document, &at).await),
+        Ok(turn @ (Turn::Health | Turn::Ready)) => {
+            unseen.seen();
+            return Ok(perform::health(node, &turn, &at).await);
+        }
+        Ok(Turn::Published(document)) => {
+            unseen.seen();
+            return Ok(perform::published(node, document, &at).await);
+        }
         // Below `/-/` only those who are known learn what there is not.
         Err(refusal) if !is_reserved(&at.path) => return Err(Stopped::at(&at, refusal)),
         turned => turned,
@@ -109,7 +153,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
 
     // Authenticate. Nothing shown is nobody; something bad is never nobody.
     if let Ok(Turn::Token) = &turn {
-        return log_in(node, call, standing).await;
+        return log_in(node, call, standing, unseen).await;
     }
     let caller = known(node, &picture, &mut call, &mut standing).await?;
     let turn = turn.map_err(|refusal| Stopped::known(&at, &caller, &Standing::default(), refusal))?;
@@ -126,6 +170,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
             let Ok(entry) = node.log.enter(permit) else {
                 return Err(Stopped::unrecordable(facts));
             };
+            unseen.seen();
             let held = perform::Held { admission, hold, standing };
             Ok(perform::invoke(node, entry, target, &picture, call, held).await)
         }
@@ -147,6 +192,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
             let Ok(entry) = node.log.enter(permit) else {
                 return Err(Stopped::unrecordable(facts));
             };
+            unseen.seen();
             Ok(change::manage(node, entry, body, standing).await)
         }
         Turn::Health | Turn::Ready | Turn::Published(_) | Turn::Token => Err(Stopped::at(&at, Refusal::NotFound)),
@@ -185,6 +231,7 @@ async fn log_in(
     node: &Arc<Node>,
     call: Received,
     mut standing: Standing,
+    unseen: &mut Unseen<'_>,
 ) -> Result<Result<Recorded<Reply>, Unrecorded>, Box<Stopped>> {
     let bare = is_bare(&call);
     let at = call.circumstances;
@@ -219,6 +266,7 @@ async fn log_in(
     let Ok(entry) = node.log.enter(permit) else {
         return Err(Stopped::unrecordable(facts));
     };
+    unseen.seen();
     Ok(change::manage(node, entry, Bytes::new(), standing).await)
 }
 

@@ -56,6 +56,14 @@ impl Storage for QuickDisk {
         Disk.seal(path)
     }
 
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        Disk.free_bytes(dir)
+    }
+
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
@@ -95,18 +103,36 @@ struct State {
     syncs: Vec<usize>,
     released: Option<usize>,
     failing: Option<usize>,
+    /// Bytes there is room for, where that is not without bounds, and bytes that were written.
+    free: Option<u64>,
+    used: u64,
+    /// What there was after each call, where that is kept.
+    moments: Option<Vec<Moment>>,
+    /// What the test has been told is safe.
+    told: u64,
     renames: usize,
     files: Vec<Content>,
     names: HashMap<PathBuf, usize>,
     durable_names: HashMap<PathBuf, usize>,
 }
 
+/// All there is after a call: what is durable, and what is not.
+#[derive(Clone)]
+pub(super) struct Moment {
+    pub(super) files: Vec<Content>,
+    pub(super) names: HashMap<PathBuf, usize>,
+    pub(super) durable_names: HashMap<PathBuf, usize>,
+    pub(super) told: u64,
+}
+
 /// Content that is durable, and what was done to it since.
 #[derive(Default, Clone)]
-struct Content {
-    durable: Vec<u8>,
+pub(super) struct Content {
+    /// Bytes written to it.
+    reserved: u64,
+    pub(super) durable: Vec<u8>,
     /// With the number of the call: a sync is about those of a lower number only.
-    since: Vec<(usize, Op)>,
+    pub(super) since: Vec<(usize, Op)>,
 }
 
 impl Content {
@@ -119,13 +145,13 @@ impl Content {
 }
 
 #[derive(Clone)]
-enum Op {
+pub(super) enum Op {
     Write(usize, Vec<u8>),
     SetLen(usize),
 }
 
 impl Op {
-    fn apply(&self, to: &mut Vec<u8>) {
+    pub(super) fn apply(&self, to: &mut Vec<u8>) {
         match self {
             Self::Write(at, bytes) => {
                 to.resize(to.len().max(at + bytes.len()), 0);
@@ -144,6 +170,20 @@ impl TestDisk {
         disk
     }
 
+    /// Keeps what there is after each call from now on.
+    pub(super) fn keep_moments(&self) {
+        self.lock().moments = Some(Vec::new());
+    }
+
+    pub(super) fn moments(&self) -> Vec<Moment> {
+        self.lock().moments.clone().unwrap_or_default()
+    }
+
+    /// Notes how many records the test was told are safe by now.
+    pub(super) fn was_told(&self, records: u64) {
+        self.lock().told = records;
+    }
+
     /// Takes what lies in `dir` as durable.
     pub(super) fn adopt(&self, dir: &Path) {
         for entry in fs::read_dir(dir).unwrap() {
@@ -153,7 +193,7 @@ impl TestDisk {
             } else {
                 let mut state = self.lock();
                 let id = state.files.len();
-                state.files.push(Content { durable: fs::read(&path).unwrap(), since: Vec::new() });
+                state.files.push(Content { durable: fs::read(&path).unwrap(), ..Content::default() });
                 state.names.insert(path.clone(), id);
                 state.durable_names.insert(path, id);
             }
@@ -208,7 +248,7 @@ impl TestDisk {
         let names = if left == Left::Nothing { &state.durable_names } else { &state.names };
         fs::create_dir_all(to.join("segments")).unwrap();
         for (path, id) in names {
-            let Content { durable, since } = &state.files[*id];
+            let Content { durable, since, .. } = &state.files[*id];
             let mut content = durable.clone();
             match left {
                 Left::Nothing => {}
@@ -239,6 +279,11 @@ impl TestDisk {
         let mut state = self.lock();
         let number = state.calls;
         state.calls += 1;
+        if state.moments.is_some() {
+            let (files, names) = (state.files.clone(), state.names.clone());
+            let (durable_names, told) = (state.durable_names.clone(), state.told);
+            state.moments.get_or_insert_default().push(Moment { files, names, durable_names, told });
+        }
         match state.fail_at {
             Some((at, fault)) if at == number => {
                 state.failed = true;
@@ -246,6 +291,22 @@ impl TestDisk {
             }
             _ => (true, Ok(())),
         }
+    }
+
+    /// A disk with room for this many bytes more.
+    pub(super) fn leave_room(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.free = Some(state.used + bytes);
+    }
+
+    fn has_room_for(&self, id: usize, bytes: u64) -> bool {
+        let mut state = self.lock();
+        let fits = state.free.is_none_or(|free| state.used + bytes <= free);
+        if fits {
+            state.used += bytes;
+            state.files[id].reserved += bytes;
+        }
+        fits
     }
 
     /// Notes what was done to a file.
@@ -321,6 +382,23 @@ impl Storage for TestDisk {
         result
     }
 
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let (happens, result) = self.call();
+        if happens {
+            Disk.remove(path)?;
+            let mut state = self.lock();
+            if let Some(id) = state.names.remove(path) {
+                state.used -= state.files[id].reserved;
+            }
+        }
+        result
+    }
+
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        let state = self.lock();
+        Ok(state.free.unwrap_or(u64::MAX).saturating_sub(state.used))
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let (happens, result) = self.call();
         if happens {
@@ -344,6 +422,9 @@ struct TestFile {
 impl StoredFile for TestFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let (happens, result) = self.disk.call();
+        if !self.disk.has_room_for(self.id, bytes.len() as u64) {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
         let half = self.disk.half();
         let bytes = if half { &bytes[..bytes.len() / 2] } else { bytes };
         if happens || half {

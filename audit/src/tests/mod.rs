@@ -5,8 +5,11 @@
 mod concurrency;
 mod crash;
 mod disk;
+mod enumerated;
+mod epochs;
 mod faults;
 mod follow;
+mod ladder;
 mod lifecycle;
 mod opening;
 mod overlap;

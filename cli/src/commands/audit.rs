@@ -124,6 +124,7 @@ fn verdict(found: &Verified) -> Value {
         "checkpoints": found.checkpoints,
         "segments": found.segments,
         "torn_bytes": found.torn_bytes,
+        "gaps": found.gaps.iter().map(|gap| json!({ "record": gap.record, "what": gap.what })).collect::<Vec<_>>(),
     })
 }
 
@@ -134,6 +135,7 @@ fn told(found: &Verified) -> Vec<String> {
         format!("root {}", found.root),
         format!("checked {} signed checkpoints in {} segments", found.checkpoints, found.segments),
     ];
+    lines.extend(found.gaps.iter().map(|gap| format!("gap at record {}: {}", gap.record, gap.what)));
     if found.torn_bytes > 0 {
         lines.push(format!("{} bytes at the end are a write that was cut short, or is going on", found.torn_bytes));
     }
