@@ -1,4 +1,5 @@
-//! Measures how many calls a second can be recorded durably, at several numbers of calls in flight.
+//! Measures how many calls a second can be recorded durably, at several numbers of calls in flight, with one sync at a
+//! time and with two.
 //!
 //! Owns nothing and must never be taken for a benchmark of the node: it runs the log alone, on the disk of the
 //! directory given (or the system's temporary one).
@@ -51,12 +52,14 @@ impl Reply for Answer {
 fn main() -> Result<(), Box<dyn Error>> {
     let base = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     let home = tempfile::tempdir_in(base)?;
-    for in_flight in [1, 64, 256, 1024] {
-        let dir = home.path().join(format!("log-{in_flight}"));
-        let signer = Signer::create(&home.path().join(format!("key-{in_flight}")), ORIGIN, &OsRandom)?;
+    for (in_flight, syncs) in [1, 16, 64, 256, 1024].into_iter().flat_map(|each| [(each, 1), (each, 2)]) {
+        let name = format!("{in_flight}-{syncs}");
+        let dir = home.path().join(format!("log-{name}"));
+        let signer = Signer::create(&home.path().join(format!("key-{name}")), ORIGIN, &OsRandom)?;
         let vkey = signer.verifier_key();
         let clock = Arc::new(SystemClock::default());
-        let (log, _) = Log::open(LogConfig::new(&dir, ORIGIN), signer, clock.clone(), Arc::new(OsRandom))?;
+        let (log, _) =
+            Log::open(LogConfig { syncs, ..LogConfig::new(&dir, ORIGIN) }, signer, clock.clone(), Arc::new(OsRandom))?;
         let records = if in_flight == 1 { RECORDS / 40 } else { RECORDS };
         let took = tokio::runtime::Builder::new_current_thread().build()?.block_on(measure(
             &log,
@@ -67,7 +70,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         drop(log);
         let verified = verify::verify(&dir, &vkey)?;
         let rate = verified.size as f64 / took.as_secs_f64();
-        println!("{in_flight:5} in flight: {rate:8.0} records/s ({} records, {took:.2?})", verified.size);
+        let size = verified.size;
+        println!("{in_flight:5} in flight, {syncs} at a time: {rate:8.0} records/s ({size} records, {took:.2?})");
     }
     Ok(())
 }

@@ -4,9 +4,10 @@
 //! asked to sign for records that are not durable yet.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -48,13 +49,24 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
+    /// Size of the newest checkpoint; none when there is none.
+    pub(crate) fn newest(dir: &Path, verifier: &Verifier) -> Result<Option<u64>, VerifyError> {
+        let newest = read_file(&dir.join(NEWEST))?;
+        Ok(newest.map(|note| parse(&note, verifier, NEWEST, 0)).transpose()?.map(|checkpoint| checkpoint.size))
+    }
+
     /// Reads every checkpoint.
     pub(crate) fn read(dir: &Path, verifier: &Verifier) -> Result<Self, VerifyError> {
+        Self::read_since(dir, verifier, 0)
+    }
+
+    /// The same without the first `skipped` bytes of those kept for good, which are whole notes.
+    pub(crate) fn read_since(dir: &Path, verifier: &Verifier, skipped: u64) -> Result<Self, VerifyError> {
         // The newest is read first: one kept in the meantime is then one more, not one missing.
         let newest = read_file(&dir.join(NEWEST))?;
-        let history = read_file(&dir.join(HISTORY))?.unwrap_or_default();
+        let history = read_file_from(&dir.join(HISTORY), skipped)?;
         let mut all = Vec::new();
-        let whole = read_history(&history, verifier, &mut all)?;
+        let whole = read_history(&history, verifier, &mut all, skipped)?;
         let newest = newest.map(|note| parse(&note, verifier, NEWEST, 0)).transpose()?;
         let size = newest.as_ref().map(|checkpoint| checkpoint.size);
         // The very first one is kept before it becomes the newest.
@@ -69,7 +81,13 @@ impl Checkpoints {
             }
         }
         let torn_bytes = history.len() as u64 - whole;
-        Ok(Self { all, newest: size, history_bytes: whole, torn_bytes })
+        Ok(Self { all, newest: size, history_bytes: skipped + whole, torn_bytes })
+    }
+
+    /// Has the tree compared with what it was elsewhere, too: at a size, by the file of that name.
+    pub(crate) fn expect(&mut self, size: u64, root: Hash, file: &'static str) {
+        let at = self.all.partition_point(|checkpoint| checkpoint.size <= size);
+        self.all.insert(at, Checkpoint { size, root, file, offset: 0 });
     }
 }
 
@@ -84,14 +102,21 @@ pub(crate) fn newest_size(dir: &Path) -> Result<u64, VerifyError> {
 pub(crate) struct Notary {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
-    signer: Signer,
+    signer: Arc<Signer>,
     history: Box<dyn StoredFile>,
     history_bytes: u64,
+    /// The same, for whoever wants to know how much of it there is.
+    kept: Arc<AtomicU64>,
 }
 
 impl Notary {
     /// Goes on after the history's last whole note; what follows is cut off.
-    pub(crate) fn open(storage: Arc<dyn Storage>, dir: &Path, signer: Signer, found: &Checkpoints) -> io::Result<Self> {
+    pub(crate) fn open(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        signer: Arc<Signer>,
+        found: &Checkpoints,
+    ) -> io::Result<Self> {
         let path = dir.join(HISTORY);
         let exists = path.try_exists()?;
         let mut history = if exists { storage.open(&path)? } else { storage.create(&path)? };
@@ -102,7 +127,13 @@ impl Notary {
             history.set_len(found.history_bytes)?;
             history.sync()?;
         }
-        Ok(Self { storage, dir: dir.to_owned(), signer, history, history_bytes: found.history_bytes })
+        let kept = Arc::new(AtomicU64::new(found.history_bytes));
+        Ok(Self { storage, dir: dir.to_owned(), signer, history, history_bytes: found.history_bytes, kept })
+    }
+
+    /// How many bytes are kept for good, now and as they grow.
+    pub(crate) fn kept(&self) -> Arc<AtomicU64> {
+        self.kept.clone()
     }
 
     /// Makes the newest checkpoint; `keep` puts it into the history first.
@@ -113,6 +144,7 @@ impl Notary {
             self.history.write_at(self.history_bytes, kept.as_bytes())?;
             self.history.sync()?;
             self.history_bytes += kept.len() as u64;
+            self.kept.store(self.history_bytes, Ordering::Release);
         }
         let temporary = self.dir.join(TEMPORARY);
         let mut file = self.storage.create(&temporary)?;
@@ -124,20 +156,26 @@ impl Notary {
 }
 
 /// Reads whole notes into `into` and returns how many bytes they take.
-fn read_history(bytes: &[u8], verifier: &Verifier, into: &mut Vec<Checkpoint>) -> Result<u64, VerifyError> {
+fn read_history(
+    bytes: &[u8],
+    verifier: &Verifier,
+    into: &mut Vec<Checkpoint>,
+    skipped: u64,
+) -> Result<u64, VerifyError> {
     let mut at = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         let note = first_note(rest);
-        match note.map(|note| parse(note, verifier, HISTORY, at as u64)) {
+        let offset = skipped + at as u64;
+        match note.map(|note| parse(note, verifier, HISTORY, offset)) {
             Some(Ok(checkpoint)) => {
                 into.push(checkpoint);
                 at += note.map_or(0, <[u8]>::len) + 1;
             }
             // A write cut short leaves a beginning, or zeros; anything whole must be good.
             Some(Err(error)) if !has_hole(rest) => return Err(error),
-            None if is_whole(rest, verifier) => return Err(bad(HISTORY, at as u64, "its lines are malformed")),
+            None if is_whole(rest, verifier) => return Err(bad(HISTORY, offset, "its lines are malformed")),
             _ if holds_note(rest, verifier) => {
-                return Err(bad(HISTORY, at as u64, "it is damaged, later ones are not"));
+                return Err(bad(HISTORY, offset, "it is damaged, later ones are not"));
             }
             _ => break,
         }
@@ -201,6 +239,22 @@ fn read_file(path: &Path) -> Result<Option<Vec<u8>>, VerifyError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(VerifyError::file(path)(error)),
     }
+}
+
+/// What follows the first `skipped` bytes of a file, which were there once.
+fn read_file_from(path: &Path, skipped: u64) -> Result<Vec<u8>, VerifyError> {
+    let mut bytes = Vec::new();
+    let there = match fs::File::open(path) {
+        Ok(mut file) => {
+            let length = file.metadata().map_err(VerifyError::file(path))?.len();
+            let read = file.seek(SeekFrom::Start(skipped)).and_then(|_| file.read_to_end(&mut bytes));
+            read.map_err(VerifyError::file(path))?;
+            length
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(VerifyError::file(path)(error)),
+    };
+    if there < skipped { Err(bad(HISTORY, there, "it is shorter than it once was")) } else { Ok(bytes) }
 }
 
 fn bad(file: &'static str, offset: u64, reason: &'static str) -> VerifyError {

@@ -60,7 +60,7 @@ impl Effect {
             record::egress(&stamp, request.as_str(), tenant.as_deref(), facts)
         };
         match level {
-            Level::Relaxed => log.shared().queue_relaxed(encode),
+            Level::Relaxed => log.shared().queue_relaxed(encode, None),
             Level::Strict | Level::Standard => log.shared().queue_reserved(reserved, encode),
         }
     }

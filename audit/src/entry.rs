@@ -7,6 +7,7 @@ use std::fmt;
 
 use cofferdam_model::{CallFacts, Ending, Level, OutcomeFacts, Reply, RequestId, Subject, UnixNanos};
 
+use crate::calls::{Mark, Missing};
 use crate::effects::Effects;
 use crate::error::AuditError;
 use crate::log::Log;
@@ -150,12 +151,13 @@ impl<S: Subject> Entry<S> {
 
     fn push_intent(&mut self, counted: bool) -> Result<(), AuditError> {
         let (facts, begun, shared) = (self.subject.facts(), self.begun(), self.log.shared());
+        let mark = opens(&facts.request, facts.tenant.as_deref(), Missing::Outcome);
         self.intent = if begun.level == Level::Relaxed {
-            shared.queue_relaxed(|stamp| record::intent(&shared.sealing(stamp, &facts), &facts, begun))?;
+            shared.queue_relaxed(|stamp| record::intent(&shared.sealing(stamp, &facts), &facts, begun), mark)?;
             Intent::Relaxed
         } else {
             let stamp = shared.sealing(&shared.stamp(), &facts);
-            Intent::Queued(shared.queue_awaited(record::intent(&stamp, &facts, begun), counted)?)
+            Intent::Queued(shared.queue_awaited(record::intent(&stamp, &facts, begun), counted, mark)?)
         };
         Ok(())
     }
@@ -180,21 +182,29 @@ impl<S: Subject> Entry<S> {
         shared.queue.place().await?;
         // From here on nothing waits, so the entry cannot be left both closed and without an outcome.
         self.open = false;
-        let record = self.encode(&shared.stamp(), outcome);
-        shared.queue_awaited(record, true).map(Some)
+        let (record, mark) = (self.encode(&shared.stamp(), outcome), self.mark(outcome));
+        shared.queue_awaited(record, true, mark).map(Some)
     }
 
     fn push_unawaited(&self, outcome: &OutcomeFacts) -> Result<(), AuditError> {
         let shared = self.log.shared();
         if self.level() == Level::Relaxed {
-            shared.queue_relaxed(|stamp| self.encode(stamp, outcome))
+            shared.queue_relaxed(|stamp| self.encode(stamp, outcome), self.mark(outcome))
         } else {
-            shared.queue_unawaited(|stamp| self.encode(stamp, outcome))
+            shared.queue_unawaited(|stamp| self.encode(stamp, outcome), self.mark(outcome))
         }
     }
 
     fn begun(&self) -> Begun {
         Begun { level: self.level(), decided: self.decided }
+    }
+
+    /// What the record of the outcome does to the call.
+    fn mark(&self, outcome: &OutcomeFacts) -> Option<Mark> {
+        let known = !matches!(self.intent, Intent::None) || outcome.streamed;
+        known.then(|| self.subject.facts()).and_then(|CallFacts { request, tenant, .. }| {
+            if outcome.streamed { opens(&request, tenant.as_deref(), Missing::End) } else { closes(&request) }
+        })
     }
 
     /// A `call` where nothing has been said yet, else the `outcome` of what has.
@@ -252,8 +262,8 @@ impl Closing {
             record::outcome(stamp, "end", self.facts.request.as_str(), self.facts.tenant.as_deref(), end)
         };
         let queued = match self.level {
-            Level::Relaxed => shared.queue_relaxed(encode),
-            Level::Strict | Level::Standard => shared.queue_unawaited(encode),
+            Level::Relaxed => shared.queue_relaxed(encode, closes(&self.facts.request)),
+            Level::Strict | Level::Standard => shared.queue_unawaited(encode, closes(&self.facts.request)),
         };
         report(&self.facts.request, queued);
     }
@@ -275,6 +285,14 @@ impl fmt::Debug for Closing {
             .field("open", &self.open)
             .finish_non_exhaustive()
     }
+}
+
+fn opens(request: &RequestId, tenant: Option<&str>, missing: Missing) -> Option<Mark> {
+    Some(Mark::Opens { request: request.to_string(), tenant: tenant.map(str::to_owned), missing })
+}
+
+fn closes(request: &RequestId) -> Option<Mark> {
+    Some(Mark::Closes { request: request.to_string() })
 }
 
 /// Where nobody can be given an error, the next opening of the log closes the call as `unknown`; say so.

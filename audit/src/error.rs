@@ -22,6 +22,12 @@ pub enum AuditError {
     /// The log was shut down.
     #[error("the audit log is closed")]
     Closed,
+    /// The log's disk has no more room, or is too slow, for what was asked.
+    #[error("the audit log takes no more of this while it is at step `{step}`")]
+    Withheld {
+        /// Step of the ladder.
+        step: &'static str,
+    },
     /// More records wait than the log is configured to hold.
     #[error("the audit log has more records waiting than it may hold")]
     Full,

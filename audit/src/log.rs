@@ -5,25 +5,30 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use cofferdam_model::{CallFacts, Clock, Random, Reply, Subject};
+use cofferdam_model::{CallFacts, Clock, Level, OutcomeFacts, Random, Reply, Subject};
 
+use crate::boot::{Boot, Counts};
+use crate::calls::Mark;
 use crate::commit;
 use crate::entry::{Entry, Recorded};
 use crate::error::AuditError;
+use crate::ladder::{Step, Thresholds};
 use crate::privacy::Privacy;
 use crate::queue::{Durable, Pending, Queue};
 use crate::record::{self, Encoded, Stamp};
 use crate::recover::recover;
 use crate::rollup::Rollup;
+use crate::scrub::Scrub;
 use crate::shares::Reserved;
 use crate::shred::{Seal, SubjectKeys};
 use crate::signer::Signer;
 use crate::storage::{Disk, Storage};
+use crate::watch::{self, Standing, Watch};
 
 /// The longest a call waits for the key of its subject.
 const KEY_WAIT: Duration = Duration::from_millis(250);
@@ -53,10 +58,19 @@ pub struct LogConfig {
     pub queue_records: usize,
     /// What of a record is kept at all.
     pub privacy: Privacy,
+    /// Syncs that may be under way at a time: one or two.
+    pub syncs: usize,
+    /// When the node does less, as the log's disk has too little room or takes too long.
+    pub thresholds: Thresholds,
+    /// Bytes that are kept free by a file, which is given up so that a full disk can be recorded; none where zero.
+    pub reserve_bytes: u64,
+    /// Bytes of sealed segments that are read again each second, to find a disk that forgets; none where zero.
+    pub scrub_bytes_per_second: u64,
 }
 
 impl LogConfig {
-    /// The usual settings: 64 MiB segments, a checkpoint every second, counts every ten, 8,192 records waiting.
+    /// The usual settings: 64 MiB segments, a checkpoint every second, counts every ten, 8,192 records waiting, two
+    /// syncs at a time. No ladder, no reserve and no scrub.
     pub fn new(dir: impl Into<PathBuf>, origin: impl Into<String>) -> Self {
         Self {
             dir: dir.into(),
@@ -66,6 +80,10 @@ impl LogConfig {
             rollup_window: Duration::from_secs(10),
             queue_records: 8_192,
             privacy: Privacy::default(),
+            syncs: 2,
+            thresholds: Thresholds::NEVER,
+            reserve_bytes: 0,
+            scrub_bytes_per_second: 0,
         }
     }
 }
@@ -126,15 +144,20 @@ pub(crate) struct Shared {
     pub(crate) keys: OnceLock<Arc<dyn SubjectKeys>>,
     /// Records whose fields were not kept because no key was at hand.
     pub(crate) unkept: AtomicU64,
+    pub(crate) watch: Watch,
+    pub(crate) boot: Boot,
+    /// Counts of refusals are to be written before the records that wait.
+    pub(crate) flush: AtomicBool,
 }
 
 struct Handle {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Log {
-    /// Opens the log, or makes it. Reads all of it first: a damaged log is not opened.
+    /// Opens the log, or makes it. Reads what follows the newest signed checkpoint first, and the segment before that: a
+    /// log that is damaged there is not opened. `verify` reads all of it.
     pub fn open(
         config: LogConfig,
         signer: Signer,
@@ -151,7 +174,11 @@ impl Log {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<(Self, Opened), AuditError> {
-        let (appender, notary, opened) = recover(storage, &config, signer, &*clock, &*random)?;
+        let scrub =
+            Scrub::new(config.dir.clone(), config.origin.clone(), signer.verifier(), config.scrub_bytes_per_second);
+        let (appender, notary, opened) = recover(storage.clone(), &config, signer, &*clock, &*random)?;
+        let boot = Boot::new(appender.epoch.clone(), &*random);
+        let watch = Watch::new(storage, scrub);
         let queue = Queue::new(config.queue_records);
         let rollup = Mutex::new(Rollup::new(clock.now()));
         let durable = AtomicU64::new(opened.records);
@@ -162,28 +189,57 @@ impl Log {
             random,
             rollup,
             durable,
+            watch,
+            boot,
+            flush: AtomicBool::new(false),
             keys: OnceLock::new(),
             unkept: AtomicU64::new(0),
         });
-        let thread = commit::start(shared.clone(), appender, notary)
-            .map_err(AuditError::file("start a thread for", &shared.config.dir))?;
-        Ok((Self { handle: Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) }) }, opened))
+        let failed = || AuditError::file("start a thread for", &shared.config.dir);
+        let mut threads = commit::start(&shared, appender, notary).map_err(failed())?;
+        if shared.config.is_watched() {
+            watch::look(&shared);
+            threads.push(watch::start(shared.clone()).map_err(failed())?);
+        }
+        Ok((Self { handle: Arc::new(Handle { shared, threads: Mutex::new(threads) }) }, opened))
     }
 
     /// Opens an entry for a call. Costs nothing yet; refuses when the log has failed or is hopelessly behind.
     pub fn enter<S: Subject>(&self, subject: S) -> Result<Entry<S>, AuditError> {
         self.shared().queue.admits()?;
+        let step = self.shared().watch.step();
+        let withheld = match step {
+            Step::Normal | Step::Warn => false,
+            Step::Shed => subject.level() == Level::Relaxed,
+            Step::ReadOnly => subject.level() == Level::Relaxed || !is_safe(&subject.facts().method),
+            Step::Deny => true,
+        };
+        if withheld {
+            return Err(AuditError::Withheld { step: step.as_str() });
+        }
         Ok(Entry::new(self.clone(), subject))
     }
 
     /// Records the refusal of somebody known, or of somebody's call that got as far as being understood.
+    /// Where the log has next to no room left, it is counted as those of strangers are.
     pub async fn refuse<R: Reply>(&self, facts: CallFacts, reply: R) -> Result<Recorded<R>, AuditError> {
-        let outcome = reply.outcome();
+        if self.shared().watch.step() == Step::Deny {
+            return self.tally(&facts, reply);
+        }
         self.have_key(&facts).await;
+        let mut owed = Owed { log: self, facts: Some((facts, reply.outcome())) };
         let shared = self.shared();
-        let encode = |stamp: &Stamp| record::refusal(&shared.sealing(stamp, &facts), &facts, &outcome);
-        let index = shared.durable(encode).await?;
+        shared.queue.place().await?;
+        let (facts, outcome) = owed.facts.take().ok_or(AuditError::Closed)?;
+        let record = record::refusal(&shared.sealing(&shared.stamp(), &facts), &facts, &outcome);
+        let index = shared.wait(shared.queue_awaited(record, true, None)?).await?;
         Ok(Recorded::new(reply, Some(index)))
+    }
+
+    /// Counts something of a stranger's that never became a call, as a refusal with no status.
+    pub fn count(&self, code: &str, source: std::net::IpAddr) {
+        let mut rollup = self.shared().rollup.lock().unwrap_or_else(PoisonError::into_inner);
+        rollup.add((code, None), 0, source);
     }
 
     /// Counts the refusal of a stranger: one record each window for all of the same code, failed check, status and
@@ -200,7 +256,27 @@ impl Log {
 
     /// Records something that is no call, and gives its index once it is durable.
     pub async fn note(&self, note: Note) -> Result<u64, AuditError> {
-        self.shared().durable(|stamp| record::note(stamp, &note)).await
+        let boot = &self.shared().boot;
+        self.shared().durable(|stamp| boot.note(stamp, &note).unwrap_or_else(|| record::note(stamp, &note))).await
+    }
+
+    /// Records what has been counted since the start, after all that was counted before this was asked.
+    pub async fn beat(&self, counts: &Counts) -> Result<u64, AuditError> {
+        let shared = self.shared();
+        shared.queue.place().await?;
+        shared.flush.store(true, Ordering::Release);
+        let record = shared.boot.beat(&shared.stamp(), counts);
+        shared.wait(shared.queue_awaited(record, true, None)?).await
+    }
+
+    /// How it stands with the log and its disk.
+    pub fn standing(&self) -> Standing {
+        self.shared().watch.standing(self.records())
+    }
+
+    /// Waits until the log takes no more records: it was shut down, or has failed, which `health` tells.
+    pub async fn ended(&self) {
+        self.shared().queue.ended().await;
     }
 
     /// From now on seals what records disclose of somebody in a tenant under that subject's key. To be called once.
@@ -277,7 +353,7 @@ impl Shared {
     /// Queues a record as soon as there is a place and waits until it is durable.
     pub(crate) async fn durable(&self, encode: impl FnOnce(&Stamp) -> Encoded) -> Result<u64, AuditError> {
         self.queue.place().await?;
-        let durable = self.queue_awaited(encode(&self.stamp()), true)?;
+        let durable = self.queue_awaited(encode(&self.stamp()), true, None)?;
         self.wait(durable).await
     }
 
@@ -299,15 +375,24 @@ impl Shared {
     }
 
     /// Queues a record somebody will wait for.
-    pub(crate) fn queue_awaited(&self, record: Encoded, counted: bool) -> Result<Durable, AuditError> {
+    pub(crate) fn queue_awaited(
+        &self,
+        record: Encoded,
+        counted: bool,
+        mark: Option<Mark>,
+    ) -> Result<Durable, AuditError> {
         let (waiter, durable) = tokio::sync::oneshot::channel();
-        self.queue.push(Pending { record, waiter: Some(waiter), counted, reserved: None })?;
+        self.queue.push(Pending { waiter: Some(waiter), counted, mark, ..Pending::own(record) })?;
         Ok(durable)
     }
 
     /// Queues a record nobody waits for and that must not be lost.
-    pub(crate) fn queue_unawaited(&self, encode: impl FnOnce(&Stamp) -> Encoded) -> Result<(), AuditError> {
-        self.queue.push(Pending { record: encode(&self.stamp()), waiter: None, counted: false, reserved: None })
+    pub(crate) fn queue_unawaited(
+        &self,
+        encode: impl FnOnce(&Stamp) -> Encoded,
+        mark: Option<Mark>,
+    ) -> Result<(), AuditError> {
+        self.queue.push(Pending { mark, ..Pending::own(encode(&self.stamp())) })
     }
 
     /// Queues a record for which a place was reserved, and that must not be lost.
@@ -316,17 +401,23 @@ impl Shared {
         reserved: Reserved,
         encode: impl FnOnce(&Stamp) -> Encoded,
     ) -> Result<(), AuditError> {
-        let record = encode(&self.stamp());
-        self.queue.push(Pending { record, waiter: None, counted: false, reserved: Some(reserved) })
+        self.queue.push(Pending { reserved: Some(reserved), ..Pending::own(encode(&self.stamp())) })
     }
 
     /// Queues a record if there is a place for it; otherwise it becomes part of a gap.
-    pub(crate) fn queue_relaxed(&self, encode: impl FnOnce(&Stamp) -> Encoded) -> Result<(), AuditError> {
+    pub(crate) fn queue_relaxed(
+        &self,
+        encode: impl FnOnce(&Stamp) -> Encoded,
+        mark: Option<Mark>,
+    ) -> Result<(), AuditError> {
         self.queue.health()?;
         if !self.queue.place_or_drop() {
+            mark.into_iter()
+                .filter(|mark| matches!(mark, Mark::Closes { .. }))
+                .for_each(|mark| self.queue.forget(mark));
             return Ok(());
         }
-        self.queue.push(Pending { record: encode(&self.stamp()), waiter: None, counted: true, reserved: None })
+        self.queue.push(Pending { counted: true, mark, ..Pending::own(encode(&self.stamp())) })
     }
 
     pub(crate) async fn wait(&self, durable: Durable) -> Result<u64, AuditError> {
@@ -334,12 +425,42 @@ impl Shared {
     }
 }
 
+/// The record of a refusal whose caller may leave before there is a place for it.
+struct Owed<'a> {
+    log: &'a Log,
+    facts: Option<(CallFacts, OutcomeFacts)>,
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        let Some((facts, outcome)) = self.facts.take() else { return };
+        let shared = self.log.shared();
+        let encode = |stamp: &Stamp| record::refusal(&shared.sealing(stamp, &facts), &facts, &outcome);
+        if let Err(error) = shared.queue_unawaited(encode, None) {
+            tracing::error!(request = %facts.request, %error, "a refusal could not be recorded");
+        }
+    }
+}
+
+/// Whether a call with this method changes nothing.
+fn is_safe(method: &str) -> bool {
+    ["GET", "HEAD", "OPTIONS"].contains(&method)
+}
+
+impl LogConfig {
+    /// Whether there is anything to look after.
+    fn is_watched(&self) -> bool {
+        self.thresholds != Thresholds::NEVER || self.reserve_bytes > 0 || self.scrub_bytes_per_second > 0
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
+        self.shared.watch.end();
         drop(self.shared.queue.close());
-        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        // A task that the commit thread wakes may hold the last clone, and a thread cannot wait for itself.
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id()) {
+        let threads = std::mem::take(self.threads.get_mut().unwrap_or_else(PoisonError::into_inner));
+        // A task that a commit thread wakes may hold the last clone, and a thread cannot wait for itself.
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != thread::current().id()) {
             // A panic there has failed the log already; there is nothing left to tell.
             let _ = thread.join();
         }

@@ -8,11 +8,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
+use crate::calls::Mark;
 use crate::error::AuditError;
 use crate::record::Encoded;
 use crate::shares::{Reserved, Shares};
+
+/// A sync is worth beginning beside another for this part of the other's records.
+const WORTH_A_SYNC: usize = 2;
 
 /// Told the record's index once it is durable.
 pub(crate) type Waiter = oneshot::Sender<Result<u64, AuditError>>;
@@ -28,6 +32,15 @@ pub(crate) struct Pending {
     /// The place for effects it took, given back with it.
     #[expect(dead_code, reason = "held for its drop")]
     pub(crate) reserved: Option<Reserved>,
+    /// What it does to its call.
+    pub(crate) mark: Option<Mark>,
+}
+
+impl Pending {
+    /// A record that nobody waits for.
+    pub(crate) fn own(record: Encoded) -> Self {
+        Self { record, waiter: None, counted: false, reserved: None, mark: None }
+    }
 }
 
 /// Why the log failed, to be told to everybody.
@@ -68,28 +81,48 @@ pub(crate) struct Queue {
     waiting: AtomicUsize,
     most: usize,
     dropped: AtomicU64,
+    ended: Notify,
     failure: OnceLock<Failure>,
 }
 
 struct Inner {
     items: Vec<Pending>,
     state: State,
-    /// Whether the commit thread sleeps and must be woken.
-    idle: bool,
+    /// How many records the commit thread that waits wants there to be before it is woken; none waits at the most.
+    wanted: usize,
+    /// Records that are being synced.
+    syncing: usize,
+    /// What became of calls without a record of it: relaxed ones for which there was no room.
+    unrecorded: Vec<Mark>,
     finished: Vec<oneshot::Sender<()>>,
+}
+
+impl Inner {
+    /// How many records are worth a sync of their own now.
+    fn enough(&self) -> usize {
+        (self.syncing / WORTH_A_SYNC).max(1)
+    }
 }
 
 impl Queue {
     /// A queue with `places` for records that can wait for one, and as many again for those that cannot.
     pub(crate) fn new(places: usize) -> Self {
         Self {
-            inner: Mutex::new(Inner { items: Vec::new(), state: State::Open, idle: false, finished: Vec::new() }),
+            inner: Mutex::new(Inner {
+                items: Vec::new(),
+                state: State::Open,
+                wanted: usize::MAX,
+                syncing: 0,
+                unrecorded: Vec::new(),
+                finished: Vec::new(),
+            }),
             wake: Condvar::new(),
             space: Semaphore::new(places),
             shares: Shares::new(places / 2),
             waiting: AtomicUsize::new(0),
             most: places.saturating_mul(2),
             dropped: AtomicU64::new(0),
+            ended: Notify::new(),
             failure: OnceLock::new(),
         }
     }
@@ -142,27 +175,55 @@ impl Queue {
         }
         inner.items.push(pending);
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        if std::mem::take(&mut inner.idle) {
+        if inner.items.len() >= inner.wanted {
+            inner.wanted = usize::MAX;
             drop(inner);
             self.wake.notify_one();
         }
         Ok(())
     }
 
-    /// Moves everything that waits into `into`, sleeping at most `timeout` while nothing does.
+    /// Moves everything that waits into `into`, sleeping at most `timeout` while nothing does. While another sync is
+    /// under way, few records wait for more or for its end: each sync costs the same, however much it is for.
     pub(crate) fn take(&self, into: &mut Vec<Pending>, timeout: Duration) -> State {
         let mut inner = self.lock();
-        if inner.items.is_empty() && inner.state == State::Open {
-            inner.idle = true;
+        if inner.items.len() < inner.enough() && inner.state == State::Open {
+            inner.wanted = inner.enough();
             inner = self.wake.wait_timeout(inner, timeout).unwrap_or_else(PoisonError::into_inner).0;
-            inner.idle = false;
+            inner.wanted = usize::MAX;
         }
         std::mem::swap(&mut inner.items, into);
+        inner.syncing += into.len();
         inner.state
+    }
+
+    /// So many records that were taken are synced, or never will be.
+    pub(crate) fn landed(&self, records: usize) {
+        let mut inner = self.lock();
+        inner.syncing = inner.syncing.saturating_sub(records);
+        if inner.wanted < usize::MAX {
+            inner.wanted = inner.enough();
+            if inner.items.len() >= inner.wanted {
+                inner.wanted = usize::MAX;
+                drop(inner);
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    /// Notes what became of a call without a record of it.
+    pub(crate) fn forget(&self, mark: Mark) {
+        self.lock().unrecorded.push(mark);
+    }
+
+    /// What became of calls without a record of it since this was last asked.
+    pub(crate) fn take_unrecorded(&self) -> Vec<Mark> {
+        std::mem::take(&mut self.lock().unrecorded)
     }
 
     /// Makes room for records that did not come through `push`.
     pub(crate) fn expect(&self, records: usize) {
+        self.lock().syncing += records;
         self.waiting.fetch_add(records, Ordering::Relaxed);
     }
 
@@ -189,7 +250,7 @@ impl Queue {
         self.space.close();
         self.shares.close();
         drop(inner);
-        self.wake.notify_one();
+        self.wake.notify_all();
         heard
     }
 
@@ -206,8 +267,9 @@ impl Queue {
         self.shares.close();
         let (items, finished) = (std::mem::take(&mut inner.items), std::mem::take(&mut inner.finished));
         drop(inner);
-        self.wake.notify_one();
+        self.wake.notify_all();
         self.refuse(items);
+        self.ended.notify_waiters();
         drop(finished);
     }
 
@@ -216,6 +278,16 @@ impl Queue {
         for waiter in items.into_iter().filter_map(|item| item.waiter) {
             // Nobody waiting any more is no news.
             let _ = waiter.send(Err(self.why_closed()));
+        }
+    }
+
+    /// Waits until no more records are committed.
+    pub(crate) async fn ended(&self) {
+        let mut ended = std::pin::pin!(self.ended.notified());
+        // Before looking, so that an end in between is heard.
+        ended.as_mut().enable();
+        if self.lock().state != State::Closed {
+            ended.await;
         }
     }
 

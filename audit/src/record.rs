@@ -88,6 +88,8 @@ pub(crate) struct Peek<'a> {
     pub(crate) tenant: Option<Cow<'a, str>>,
     #[serde(default)]
     pub(crate) streamed: bool,
+    #[serde(default)]
+    pub(crate) epoch: u64,
 }
 
 /// A call told in one record.
@@ -257,7 +259,7 @@ pub(crate) fn note(stamp: &Stamp, note: &Note) -> Encoded {
 }
 
 /// Writes a record that commits to nothing beside it.
-fn encode(fill: impl FnOnce(&mut Object<'_>)) -> Encoded {
+pub(crate) fn encode(fill: impl FnOnce(&mut Object<'_>)) -> Encoded {
     finish(fill, |_| ())
 }
 

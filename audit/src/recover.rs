@@ -1,25 +1,29 @@
 //! Opening a log: whatever state the last process left it in, or none at all.
 //!
 //! Owns the lock against a second opener, the decision to go on or to refuse, and the records that tell what was
-//! lost. Must never cut off anything that could have been acknowledged.
+//! lost. Reads only what the newest checkpoint does not vouch for, however long the log is. Must never cut off anything
+//! that could have been acknowledged.
 
-use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use cofferdam_model::{Clock, Ending, Random};
+use cofferdam_model::{Clock, Random};
 
+use crate::calls::OpenCalls;
 use crate::checkpoint::{Checkpoints, NEWEST, Notary};
 use crate::commit::Appender;
 use crate::error::{AuditError, VerifyError};
 use crate::log::{LogConfig, Opened};
-use crate::record::{self, Encoded, Peek, Stamp};
-use crate::scan::{Scan, scan};
+use crate::queue::Pending;
+use crate::record::{self, Stamp};
+use crate::resume::{self, Resume};
+use crate::retain::Base;
+use crate::scan::{Scan, Start, scan_from};
 use crate::segment::{self, SegmentWriter, shown_name};
 use crate::signer::{Signer, is_key_name};
 use crate::storage::Storage;
@@ -28,8 +32,9 @@ use crate::tree::empty_root;
 const LOCK: &str = "lock";
 const LEAST_SEGMENT_BYTES: u64 = 1_024;
 const MOST_QUEUED: usize = 1_000_000;
+const MOST_SYNCS: usize = 2;
 
-/// Opens the log for appending: reads all of it, cuts a torn end off and closes what was left open.
+/// Opens the log for appending: reads its end, cuts a torn end off and closes what was left open.
 pub(crate) fn recover(
     storage: Arc<dyn Storage>,
     config: &LogConfig,
@@ -42,18 +47,16 @@ pub(crate) fn recover(
     make_directories(&storage, dir)?;
     let lock = take_lock(dir)?;
 
+    let signer = Arc::new(signer);
     let damaged = |source: VerifyError| AuditError::Damaged { dir: dir.to_owned(), source: Box::new(source) };
-    let checkpoints = Checkpoints::read(dir, &signer.verifier()).map_err(damaged)?;
-    let mut open = OpenCalls::default();
-    let found = scan(dir, &config.origin, &checkpoints, |frame| open.see(frame.index, frame.payload.entry()))
-        .map_err(damaged)?;
+    let Found { checkpoints, scan: found, open } = read(dir, &config.origin, &signer).map_err(damaged)?;
     // The first checkpoint, of no records, is there before the first segment is.
-    if checkpoints.newest.is_none() && found.segments > 0 {
+    if checkpoints.newest.is_none() && found.last.is_some() {
         let (file, reason) = (NEWEST.to_owned(), "it is missing");
         return Err(damaged(VerifyError::Checkpoint { file, offset: 0, reason }));
     }
 
-    let mut notary = Notary::open(storage.clone(), dir, signer, &checkpoints)
+    let mut notary = Notary::open(storage.clone(), dir, signer.clone(), &checkpoints)
         .map_err(AuditError::file("open the checkpoints of", dir))?;
     if checkpoints.newest.is_none() {
         notary.publish(0, &empty_root(), true).map_err(AuditError::file("write the first checkpoint of", dir))?;
@@ -66,7 +69,25 @@ pub(crate) fn recover(
     }
     let unknown_outcomes = open.close(&mut records, || Stamp::new(clock.now(), random));
     let torn_bytes = found.torn_bytes;
-    let mut appender = resume(storage, config, found, lock)?;
+    let (segment, next_segment) = resume(&storage, config, &found)?;
+    let epoch = Arc::new(AtomicU64::new(open.epoch));
+    let mut appender = Appender {
+        storage,
+        dir: config.dir.clone(),
+        signer,
+        segment_bytes: config.segment_bytes,
+        lanes: config.syncs,
+        tree: found.tree,
+        open: OpenCalls::default(),
+        history_bytes: notary.kept(),
+        segment,
+        next_segment,
+        epoch,
+        buffer: Vec::new(),
+        gave_up_reserve: false,
+        lock: Some(lock),
+    };
+    let mut records: Vec<_> = records.into_iter().map(Pending::own).collect();
     appender.append_all(&mut records)?;
 
     let (size, root) = (appender.tree.size(), appender.tree.root());
@@ -75,6 +96,30 @@ pub(crate) fn recover(
     }
     let opened = Opened { records: size, root: STANDARD.encode(root), torn_bytes, unknown_outcomes };
     Ok((appender, notary, opened))
+}
+
+/// What the files say.
+struct Found {
+    checkpoints: Checkpoints,
+    scan: Scan,
+    open: OpenCalls,
+}
+
+/// Reads the log from the last place on whose past is signed for.
+fn read(dir: &Path, origin: &str, signer: &Signer) -> Result<Found, VerifyError> {
+    let verifier = signer.verifier();
+    let numbers = segment::numbers(dir).map_err(VerifyError::file(dir.join(segment::DIRECTORY)))?;
+    let signed = Checkpoints::newest(dir, &verifier)?.unwrap_or(0);
+    let from = Resume::latest(dir, &numbers, signed, &verifier);
+    let from = match from.map_err(VerifyError::file(dir.join(resume::DIRECTORY)))? {
+        Some(from) => from,
+        // The start of what there is.
+        None => Base::read(dir)?.map_or_else(Resume::default, |(base, tree)| Resume::at(base.segment, tree)),
+    };
+    let checkpoints = Checkpoints::read_since(dir, &verifier, from.history_bytes)?;
+    let (mut open, start) = (from.open, Start { segment: from.segment, tree: from.tree });
+    let scan = scan_from(dir, origin, &checkpoints, start, |frame| open.see(frame.index, frame.payload.entry()))?;
+    Ok(Found { checkpoints, scan, open })
 }
 
 fn check(config: &LogConfig, signer: &Signer) -> Result<(), AuditError> {
@@ -88,6 +133,12 @@ fn check(config: &LogConfig, signer: &Signer) -> Result<(), AuditError> {
     if !(1..=MOST_QUEUED).contains(&config.queue_records) {
         return refuse("queue_records", config.queue_records.to_string());
     }
+    if !(1..=MOST_SYNCS).contains(&config.syncs) {
+        return refuse("syncs", config.syncs.to_string());
+    }
+    if !config.thresholds.are_ordered() {
+        return refuse("thresholds", format!("{:?}", config.thresholds));
+    }
     if config.checkpoint_every.is_zero() {
         return refuse("checkpoint_every", "0".into());
     }
@@ -99,7 +150,9 @@ fn check(config: &LogConfig, signer: &Signer) -> Result<(), AuditError> {
 
 fn make_directories(storage: &Arc<dyn Storage>, dir: &Path) -> Result<(), AuditError> {
     let segments = dir.join(segment::DIRECTORY);
+    let resume = dir.join(resume::DIRECTORY);
     storage.create_dir(&segments).map_err(AuditError::file("create", &segments))?;
+    storage.create_dir(&resume).map_err(AuditError::file("create", &resume))?;
     storage.sync_dir(dir).map_err(AuditError::file("sync", dir))?;
     match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => storage.sync_dir(parent).map_err(AuditError::file("sync", parent)),
@@ -118,64 +171,20 @@ fn take_lock(dir: &Path) -> Result<File, AuditError> {
     }
 }
 
-fn resume(storage: Arc<dyn Storage>, config: &LogConfig, found: Scan, lock: File) -> Result<Appender, AuditError> {
-    let resumed = |(number, used)| -> io::Result<SegmentWriter> {
-        SegmentWriter::resume(&storage, &config.dir, number, used, config.segment_bytes)
-    };
-    let segment = found.last.map(resumed).transpose().map_err(AuditError::file("resume", &config.dir))?;
-    Ok(Appender {
-        storage,
-        dir: config.dir.clone(),
-        origin: config.origin.clone(),
-        segment_bytes: config.segment_bytes,
-        tree: found.tree,
-        segment,
-        buffer: Vec::new(),
-        _lock: lock,
-    })
-}
-
-/// Calls whose last record has not been seen.
-#[derive(Default)]
-struct OpenCalls(HashMap<String, OpenCall>);
-
-struct OpenCall {
-    index: u64,
-    tenant: Option<String>,
-    /// What is missing: `outcome` or `end`.
-    missing: &'static str,
-}
-
-impl OpenCalls {
-    fn see(&mut self, index: u64, record: &[u8]) -> Result<(), &'static str> {
-        let peek: Peek<'_> = serde_json::from_slice(record).map_err(|_| "it is not a record")?;
-        let missing = match &*peek.kind {
-            "intent" => Some("outcome"),
-            "outcome" if peek.streamed => Some("end"),
-            "outcome" | "end" => None,
-            _ => return Ok(()),
-        };
-        let request = peek.request.ok_or("it names no request")?.into_owned();
-        match missing {
-            Some(missing) => {
-                let tenant = peek.tenant.map(std::borrow::Cow::into_owned);
-                self.0.insert(request, OpenCall { index, tenant, missing })
-            }
-            None => self.0.remove(&request),
-        };
-        Ok(())
+/// The segment to go on with, and the number of the one after it. One of an older form is ended, and so is left as it
+/// was.
+fn resume(
+    storage: &Arc<dyn Storage>,
+    config: &LogConfig,
+    found: &Scan,
+) -> Result<(Option<SegmentWriter>, u64), AuditError> {
+    let Some((number, used)) = found.last else { return Ok((None, 0)) };
+    let bytes = if found.current { config.segment_bytes } else { used };
+    let resumed = SegmentWriter::resume(storage, &config.dir, number, used, bytes, config.syncs)
+        .map_err(AuditError::file("resume", &config.dir))?;
+    if found.current {
+        return Ok((Some(resumed), number + 1));
     }
-
-    /// Writes the record each call misses, in the order the calls began.
-    fn close(self, into: &mut Vec<Encoded>, stamp: impl Fn() -> Stamp) -> u64 {
-        let mut calls: Vec<_> = self.0.into_iter().collect();
-        calls.sort_by_key(|(_, call)| call.index);
-        let unknown = record::unclosed(Ending::Unknown);
-        into.extend(
-            calls.iter().map(|(request, call)| {
-                record::outcome(&stamp(), call.missing, request, call.tenant.as_deref(), &unknown)
-            }),
-        );
-        calls.len() as u64
-    }
+    resumed.seal(storage).map_err(AuditError::file("seal a segment of", &config.dir))?;
+    Ok((None, number + 1))
 }

@@ -19,6 +19,7 @@ use crate::error::{AuditError, VerifyError};
 use crate::log::Log;
 use crate::query::segments;
 use crate::record;
+use crate::resume;
 use crate::segment::{self, SegmentReader, Step};
 use crate::select::first;
 use crate::storage::{Disk, Storage};
@@ -131,7 +132,7 @@ impl Base {
     fn tree(&self) -> Option<Tree> {
         let peaks: Option<Vec<Hash>> =
             self.peaks.iter().map(|peak| STANDARD.decode(peak).ok()?.try_into().ok()).collect();
-        Tree::of_peaks(self.size, peaks?)
+        Tree::of(self.size, peaks?)
     }
 
     /// Whether a record is the one that tells of this. The tree is that of its root, so its peaks are the right ones.
@@ -254,6 +255,12 @@ impl Log {
         }
         let files = dir.join(segment::DIRECTORY);
         Disk.sync_dir(&files).map_err(AuditError::file("sync", &files))?;
+        // Nobody begins to read there any more.
+        let listed = resume::numbers(dir).map_err(AuditError::file("list", dir.join(resume::DIRECTORY)))?;
+        for number in listed.into_iter().filter(|number| *number < planned.segment) {
+            let path = resume::path(dir, number);
+            fs::remove_file(&path).map_err(AuditError::file("remove", &path))?;
+        }
         fs::remove_file(dir.join(PLANNED)).map_err(AuditError::file("remove", dir.join(PLANNED)))?;
         Ok(Pruning::Done { first: planned.size, record: planned.record })
     }

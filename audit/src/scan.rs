@@ -1,7 +1,7 @@
 //! Reading a whole log and judging what is found: good, cut short, or tampered with.
 //!
 //! Owns that judgement, for opening and for verifying alike. Must never change a file, and never call torn what
-//! could have been acknowledged: below a checkpoint, or before a later batch, nothing is.
+//! could have been acknowledged: below a checkpoint, or below what a later frame says was durable, nothing is.
 
 use std::io;
 use std::path::Path;
@@ -12,8 +12,10 @@ use crate::retain::{Base, unusable};
 use crate::segment::{self, FRAME_HEADER_BYTES, Frame, FrameHeader, Header, SegmentReader, Step};
 use crate::tree::{Tree, leaf_hash_of_prefixed};
 
-/// The least a disk writes whole. A write cut short shows as zeros in all of a frame's part of at least one.
+/// The least a disk writes whole. A write cut short shows as zeros at the end of a frame's part of at least one.
 const SECTOR_BYTES: u64 = 512;
+/// So many zeros are in no record, nor in what is before one.
+const HOLE_BYTES: usize = 16;
 
 /// What a log was found to be.
 #[derive(Debug)]
@@ -22,10 +24,19 @@ pub(crate) struct Scan {
     pub(crate) segments: u64,
     /// Number of the last segment, and where its records end. None when there is no segment.
     pub(crate) last: Option<(u64, u64)>,
+    /// Whether the last segment may be written on.
+    pub(crate) current: bool,
     /// Bytes after that which are neither records nor zeros, counted to the last that is not zero.
     pub(crate) torn_bytes: u64,
     /// Where it begins, if its oldest records were pruned.
     pub(crate) base: Option<Base>,
+}
+
+/// Where to begin: a segment, and the tree over all that is before it.
+#[derive(Debug, Default)]
+pub(crate) struct Start {
+    pub(crate) segment: u64,
+    pub(crate) tree: Tree,
 }
 
 /// Reads every record, in order, against the checkpoints; `visit` sees each that is good.
@@ -33,24 +44,42 @@ pub(crate) fn scan(
     dir: &Path,
     origin: &str,
     checkpoints: &Checkpoints,
+    visit: impl FnMut(&Frame<'_>) -> Result<(), &'static str>,
+) -> Result<Scan, VerifyError> {
+    let base = Base::read(dir)?;
+    let start = base.map_or_else(Start::default, |(base, tree)| Start { segment: base.segment, tree });
+    scan_from(dir, origin, checkpoints, start, visit)
+}
+
+/// The same from a segment on. Checkpoints of what is before it are passed over.
+pub(crate) fn scan_from(
+    dir: &Path,
+    origin: &str,
+    checkpoints: &Checkpoints,
+    start: Start,
     mut visit: impl FnMut(&Frame<'_>) -> Result<(), &'static str>,
 ) -> Result<Scan, VerifyError> {
     let numbers = match segment::numbers(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         listed => listed.map_err(VerifyError::file(dir.join(segment::DIRECTORY)))?,
     };
-    let (base, beginning) = Base::read(dir)?.map_or((None, Tree::default()), |(base, tree)| (Some(base), tree));
-    let (begin, pruned) = base.as_ref().map_or((0, 0), |base| (base.segment, base.size));
+    let base = Base::read(dir)?;
+    let (begin, beginning) = base.as_ref().map_or((0, Tree::default()), |(base, tree)| (base.segment, tree.clone()));
     // Nothing is left to compute older ones from; that they were signed is all that can be said of them.
-    let mut due = checkpoints.all.iter().skip_while(|checkpoint| checkpoint.size < pruned).peekable();
-    let mut found = Scan { tree: beginning.clone(), segments: 0, last: None, torn_bytes: 0, base };
-    check_root(&mut due, &found.tree, begin, 0)?;
+    let first = start.tree.size();
+    let mut due = checkpoints.all.iter().filter(|checkpoint| checkpoint.size >= first).peekable();
+    let base = base.map(|(base, _)| base);
+    let mut found = Scan { tree: start.tree, segments: 0, last: None, current: false, torn_bytes: 0, base };
+    check_root(&mut due, &found.tree, start.segment, 0)?;
     // Files of what was pruned may be left where the node died while it removed them.
     let numbers: Vec<u64> = numbers.into_iter().filter(|number| *number >= begin).collect();
     let count = begin + numbers.len() as u64;
     for (expected, number) in (begin..).zip(numbers) {
         if number != expected {
             return Err(VerifyError::Missing { record: found.tree.size(), file: segment::shown_name(expected) });
+        }
+        if number < start.segment {
+            continue;
         }
         let mut reader = open(dir, number, origin, found.tree.size())?;
         let unreadable = || VerifyError::file(segment::path(dir, number));
@@ -89,6 +118,7 @@ pub(crate) fn scan(
         }
         found.segments += 1;
         found.last = Some((number, reader.offset()));
+        found.current = reader.is_current();
     }
     // The record that tells of the pruning is signed for before anything goes, and so are the roots it began with.
     if found.base.as_ref().is_some_and(|base| checkpoints.newest.is_none_or(|signed| signed <= base.record)) {
@@ -136,11 +166,17 @@ fn judge(rest: &[u8], due: u64, offset: u64) -> Result<u64, Option<&'static str>
         if at == 0 || header.index < due {
             return Err(None);
         }
-        // A batch is written in one go, and its sectors reach the disk in any order. A frame of the same batch may
-        // therefore follow a missing one, which was acknowledged no more than itself. A later batch only follows
-        // what was durable.
-        let same_batch = header.index.checked_sub(header.place.into()).is_some_and(|first| first <= due);
-        if !same_batch {
+        let mut latest = header;
+        let mut from = at + FRAME_HEADER_BYTES + header.length as usize;
+        while let Some((at, header)) = rest.get(from..).and_then(|rest| first_frame(rest, due)) {
+            latest = header;
+            from += at + FRAME_HEADER_BYTES + header.length as usize;
+        }
+        // What is not synced reaches the disk in any order. A frame may therefore follow a missing one, of the same
+        // write or of the one before it, which is acknowledged no sooner. But each says what was durable when it was
+        // written, and that cannot be missing.
+        let together = latest.durable().is_some_and(|durable| durable <= due);
+        if !together {
             return Err(Some("the record is damaged, and later ones are not"));
         }
         if !lacks_sector(rest.get(..at).unwrap_or_default(), offset) {
@@ -164,11 +200,15 @@ fn first_frame(rest: &[u8], due: u64) -> Option<(usize, FrameHeader)> {
     })
 }
 
-/// Whether some sector's whole part of `bytes`, which begin at `offset`, is zeros.
+/// Whether some sector's part of `bytes`, which begin at `offset`, is zeros, or ends with more of them than a record
+/// can: what a sector has at any moment is some writes whole, and perhaps the beginning of one more.
 fn lacks_sector(bytes: &[u8], offset: u64) -> bool {
     let before = usize::try_from(SECTOR_BYTES - offset % SECTOR_BYTES).unwrap_or(0).min(bytes.len());
     let (first, others) = bytes.split_at_checked(before).unwrap_or((bytes, &[]));
-    let zero = |part: &[u8]| !part.is_empty() && part.iter().all(|byte| *byte == 0);
+    let zero = |part: &[u8]| {
+        let end = part.len().checked_sub(HOLE_BYTES).and_then(|from| part.get(from..)).unwrap_or(part);
+        !end.is_empty() && end.iter().all(|byte| *byte == 0)
+    };
     zero(first) || others.chunks(SECTOR_BYTES as usize).any(zero)
 }
 

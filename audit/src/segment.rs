@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::payload::{MAX_PAYLOAD_BYTES, Payload};
 use crate::storage::{Storage, StoredFile};
@@ -16,11 +16,14 @@ use crate::tree::{Hash, sha256};
 pub(crate) const DIRECTORY: &str = "segments";
 /// Bytes before the first frame.
 pub(crate) const HEADER_BYTES: usize = 64;
-/// Bytes before a frame's record: length, checksum, index, place in its batch.
+/// Bytes before a frame's record: length, checksum, index, records before it that were not durable yet.
 pub(crate) const FRAME_HEADER_BYTES: usize = 20;
 
 const MAGIC: &[u8; 8] = b"COFFLOG\n";
-const FORMAT: u32 = 1;
+/// The form of segments that are begun now.
+const FORMAT: u32 = 2;
+/// The form of releases with one sync at a time: all that a frame says not to be durable yet is of its own write.
+const FORMAT_1: u32 = 1;
 const READ_BYTES: usize = 256 * 1024;
 
 /// What a segment must begin with.
@@ -37,14 +40,19 @@ impl Header {
         Self { origin: sha256(origin.as_bytes()), first }
     }
 
-    fn to_bytes(self) -> [u8; HEADER_BYTES] {
-        let before = [MAGIC.as_slice(), &FORMAT.to_le_bytes()].concat();
+    pub(crate) fn to_bytes(self, format: u32) -> [u8; HEADER_BYTES] {
+        let before = [MAGIC.as_slice(), &format.to_le_bytes()].concat();
         let after = [self.origin.as_slice(), &self.first.to_le_bytes(), &[0; 8]].concat();
         let sum = masked(crc32c::crc32c_append(crc32c::crc32c(&before), &after));
         let bytes = before.into_iter().chain(sum.to_le_bytes()).chain(after);
         let mut out = [0u8; HEADER_BYTES];
         out.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
         out
+    }
+
+    /// The format of a segment that begins with `bytes`; none where this is not its header.
+    fn format_of(self, bytes: &[u8]) -> Option<u32> {
+        [FORMAT, FORMAT_1].into_iter().find(|format| self.to_bytes(*format).as_slice() == bytes)
     }
 }
 
@@ -54,7 +62,8 @@ pub(crate) struct FrameHeader {
     pub(crate) length: u32,
     sum: u32,
     pub(crate) index: u64,
-    pub(crate) place: u32,
+    /// How many records right before this one were not durable when it was written.
+    pub(crate) behind: u32,
 }
 
 impl FrameHeader {
@@ -63,36 +72,42 @@ impl FrameHeader {
         let (length, rest) = bytes.split_first_chunk()?;
         let (sum, rest) = rest.split_first_chunk()?;
         let (index, rest) = rest.split_first_chunk()?;
-        let (place, _) = rest.split_first_chunk()?;
+        let (behind, _) = rest.split_first_chunk()?;
         let header = Self {
             length: u32::from_le_bytes(*length),
             sum: u32::from_le_bytes(*sum),
             index: u64::from_le_bytes(*index),
-            place: u32::from_le_bytes(*place),
+            behind: u32::from_le_bytes(*behind),
         };
         (1..=MAX_PAYLOAD_BYTES).contains(&(header.length as usize)).then_some(header)
     }
 
     pub(crate) fn matches(&self, record: &[u8]) -> bool {
-        self.sum == checksum(self.length, self.index, self.place, record)
+        self.sum == checksum(self.length, self.index, self.behind, record)
+    }
+
+    /// How many records were durable when this one was written; none where it says something impossible.
+    pub(crate) fn durable(&self) -> Option<u64> {
+        self.index.checked_sub(self.behind.into())
     }
 }
 
-/// Completes a frame whose record is in place: length, checksum, index and place go into the room before it.
-pub(crate) fn complete_frame(frame: &mut [u8], index: u64, place: u32) {
+/// Completes a frame whose record is in place: length, checksum, index and how far the disk is behind go into the room
+/// before it.
+pub(crate) fn complete_frame(frame: &mut [u8], index: u64, behind: u32) {
     let Some((header, record)) = frame.split_first_chunk_mut::<FRAME_HEADER_BYTES>() else { return };
     let length = u32::try_from(record.len()).unwrap_or(u32::MAX);
-    let sum = checksum(length, index, place, record);
+    let sum = checksum(length, index, behind, record);
     let bytes = length.to_le_bytes().into_iter().chain(sum.to_le_bytes());
-    let bytes = bytes.chain(index.to_le_bytes()).chain(place.to_le_bytes());
+    let bytes = bytes.chain(index.to_le_bytes()).chain(behind.to_le_bytes());
     header.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
 }
 
 /// CRC-32C over everything but itself, masked: what it protects may hold such sums of its own.
-fn checksum(length: u32, index: u64, place: u32, record: &[u8]) -> u32 {
+fn checksum(length: u32, index: u64, behind: u32, record: &[u8]) -> u32 {
     let sum = crc32c::crc32c(&length.to_le_bytes());
     let sum = crc32c::crc32c_append(sum, &index.to_le_bytes());
-    let sum = crc32c::crc32c_append(sum, &place.to_le_bytes());
+    let sum = crc32c::crc32c_append(sum, &behind.to_le_bytes());
     masked(crc32c::crc32c_append(sum, record))
 }
 
@@ -127,11 +142,14 @@ pub(crate) fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
+/// A handle of its own to a file, for one sync at a time. The kernel tells every handle once of a write that failed, so
+/// two syncs that share one would share the news as well.
+pub(crate) type Lane = Arc<Mutex<Box<dyn StoredFile>>>;
+
 /// One segment being written. Only ever the last.
 pub(crate) struct SegmentWriter {
-    pub(crate) number: u64,
     path: PathBuf,
-    file: Box<dyn StoredFile>,
+    lanes: Vec<Lane>,
     used: u64,
 }
 
@@ -143,16 +161,18 @@ impl SegmentWriter {
         number: u64,
         header: Header,
         bytes: u64,
+        lanes: usize,
     ) -> io::Result<Self> {
         let path = path(dir, number);
         let temporary = path.with_extension("tmp");
         let mut file = storage.create(&temporary)?;
         file.set_len(bytes.max(HEADER_BYTES as u64))?;
-        file.write_at(0, &header.to_bytes())?;
+        file.write_at(0, &header.to_bytes(FORMAT))?;
         file.sync()?;
         storage.rename(&temporary, &path)?;
         storage.sync_dir(&dir.join(DIRECTORY))?;
-        Ok(Self { number, path, file, used: HEADER_BYTES as u64 })
+        let lanes = open_lanes(storage, &path, file, lanes)?;
+        Ok(Self { path, lanes, used: HEADER_BYTES as u64 })
     }
 
     /// Goes on in an existing segment after `used` bytes; what follows becomes `bytes` minus `used` zeros.
@@ -162,25 +182,27 @@ impl SegmentWriter {
         number: u64,
         used: u64,
         bytes: u64,
+        lanes: usize,
     ) -> io::Result<Self> {
         let path = path(dir, number);
         let mut file = storage.open(&path)?;
         file.set_len(used)?;
         file.set_len(bytes.max(used))?;
         file.sync()?;
-        Ok(Self { number, path, file, used })
+        let lanes = open_lanes(storage, &path, file, lanes)?;
+        Ok(Self { path, lanes, used })
     }
 
     pub(crate) fn used(&self) -> u64 {
         self.used
     }
 
-    /// Appends whole frames and waits until they are durable.
-    pub(crate) fn append(&mut self, frames: &[u8]) -> io::Result<()> {
-        self.file.write_at(self.used, frames)?;
-        self.file.sync()?;
+    /// Writes whole frames at the end, and gives what has to be synced for them to be durable.
+    pub(crate) fn write(&mut self, lane: usize, frames: &[u8]) -> io::Result<Lane> {
+        let file = self.lanes.get(lane).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.clone();
+        file.lock().unwrap_or_else(PoisonError::into_inner).write_at(self.used, frames)?;
         self.used += frames.len() as u64;
-        Ok(())
+        Ok(file)
     }
 
     /// Whether the file still has its name. Writing to one that was deleted would succeed, and record nothing.
@@ -188,10 +210,12 @@ impl SegmentWriter {
         if self.path.try_exists()? { Ok(()) } else { Err(io::Error::from(io::ErrorKind::NotFound)) }
     }
 
-    /// Cuts off the zeros, so that every byte of the file means something.
+    /// Cuts off the zeros, so that every byte of the file means something. No sync may be under way.
     pub(crate) fn trim(&mut self) -> io::Result<()> {
-        self.file.set_len(self.used)?;
-        self.file.sync()
+        let Some(lane) = self.lanes.first() else { return Ok(()) };
+        let mut file = lane.lock().unwrap_or_else(PoisonError::into_inner);
+        file.set_len(self.used)?;
+        file.sync()
     }
 
     /// Ends the segment for good.
@@ -199,6 +223,25 @@ impl SegmentWriter {
         self.trim()?;
         storage.seal(&self.path)
     }
+}
+
+/// The file itself for the first lane, and a handle of its own for each other.
+fn open_lanes(
+    storage: &Arc<dyn Storage>,
+    path: &Path,
+    file: Box<dyn StoredFile>,
+    lanes: usize,
+) -> io::Result<Vec<Lane>> {
+    let mut all = vec![Arc::new(Mutex::new(file))];
+    for _ in 1..lanes {
+        all.push(Arc::new(Mutex::new(storage.open(path)?)));
+    }
+    Ok(all)
+}
+
+/// Waits until what was written is durable.
+pub(crate) fn sync(lane: &Lane) -> io::Result<()> {
+    lane.lock().unwrap_or_else(PoisonError::into_inner).sync()
 }
 
 /// A good frame.
@@ -229,7 +272,9 @@ pub(crate) struct SegmentReader {
     /// Where the next frame begins.
     offset: u64,
     next: u64,
-    place: u32,
+    format: u32,
+    /// How many records were durable when the frame before was written. A segment is begun when all are.
+    durable: u64,
     buffer: Vec<u8>,
 }
 
@@ -240,11 +285,11 @@ impl SegmentReader {
         let mut input = BufReader::with_capacity(READ_BYTES, File::open(path(dir, number))?);
         let mut found = Vec::with_capacity(HEADER_BYTES);
         input.by_ref().take(HEADER_BYTES as u64).read_to_end(&mut found)?;
-        if found != expected.to_bytes() {
+        let Some(format) = expected.format_of(&found) else {
             return Ok(Err("the segment's header is not the one expected"));
-        }
-        let offset = HEADER_BYTES as u64;
-        Ok(Ok(Self { input, offset, next: expected.first, place: 0, buffer: Vec::new() }))
+        };
+        let (offset, first) = (HEADER_BYTES as u64, expected.first);
+        Ok(Ok(Self { input, offset, next: first, format, durable: first, buffer: Vec::new() }))
     }
 
     /// Reads the header of a segment as it claims to be, for readers that start in the middle of a log.
@@ -254,7 +299,12 @@ impl SegmentReader {
         let parsed = bytes.get(16..48).zip(bytes.get(48..56)).and_then(|(origin, first)| {
             Some(Header { origin: origin.try_into().ok()?, first: u64::from_le_bytes(first.try_into().ok()?) })
         });
-        Ok(parsed.filter(|header| header.to_bytes().as_slice() == bytes))
+        Ok(parsed.filter(|header: &Header| header.format_of(&bytes).is_some()))
+    }
+
+    /// Whether the segment may be written on; those of an older form are only read.
+    pub(crate) fn is_current(&self) -> bool {
+        self.format == FORMAT
     }
 
     pub(crate) fn offset(&self) -> u64 {
@@ -290,13 +340,18 @@ impl SegmentReader {
         if header.index != self.next {
             return Ok(Step::Bad("another record is in its place"));
         }
-        if header.place != 0 && header.place != self.place {
+        // What is durable stays so; and with one sync at a time, all that is not is of the same write.
+        let durable = header.durable().filter(|durable| {
+            let grown = *durable >= self.durable;
+            grown && (self.format != FORMAT_1 || *durable == self.durable || header.behind == 0)
+        });
+        let Some(durable) = durable else {
             return Ok(Step::Bad("the record is out of place in its batch"));
-        }
+        };
         let Some(payload) = Payload::split(record) else {
             return Ok(Step::Bad("the record has no entry of a possible length"));
         };
-        self.place = header.place.wrapping_add(1);
+        self.durable = durable;
         self.next += 1;
         self.offset += (FRAME_HEADER_BYTES + record.len()) as u64;
         let prefixed = self.buffer.get(..=payload.entry().len()).unwrap_or_default();
@@ -340,7 +395,7 @@ mod tests {
         frame.extend_from_slice(b"{\"v\":1}");
         complete_frame(&mut frame, 77, 3);
         let header = FrameHeader::parse(&frame).unwrap();
-        assert_eq!((header.length, header.index, header.place), (7, 77, 3));
+        assert_eq!((header.length, header.index, header.behind, header.durable()), (7, 77, 3, Some(74)));
         assert!(header.matches(&frame[FRAME_HEADER_BYTES..]));
         for at in 0..frame.len() {
             let mut changed = frame.clone();
@@ -352,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_segment_header_has_its_fixed_size_and_place_for_everything() {
-        let bytes = Header { origin: [9; 32], first: 0x0102 }.to_bytes();
+        let bytes = Header { origin: [9; 32], first: 0x0102 }.to_bytes(FORMAT);
         assert_eq!(&bytes[..8], MAGIC);
         assert_eq!(bytes[16..48], [9; 32]);
         assert_eq!(bytes[48..50], [2, 1]);

@@ -24,6 +24,10 @@ pub(crate) trait Storage: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes a file read-only.
     fn seal(&self, path: &Path) -> io::Result<()>;
+    /// Deletes a file, unless it is not there.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Bytes that could still be written to the file system of a directory.
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
     /// Waits until the names in a directory are durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }
@@ -63,6 +67,18 @@ impl Storage for Disk {
 
     fn seal(&self, path: &Path) -> io::Result<()> {
         fs::set_permissions(path, Permissions::from_mode(SEALED_FILE))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(dir)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

@@ -16,17 +16,18 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// The tree of this size whose perfect subtrees have these roots; none where their number cannot be.
-    pub(crate) fn of_peaks(size: u64, peaks: Vec<Hash>) -> Option<Self> {
-        (u64::from(size.count_ones()) == peaks.len() as u64).then_some(Self { size, peaks })
-    }
-
-    pub(crate) fn peaks(&self) -> &[Hash] {
-        &self.peaks
-    }
-
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The tree with these roots of perfect subtrees, largest first; none where a tree of that size has others.
+    pub(crate) fn of(size: u64, peaks: Vec<Hash>) -> Option<Self> {
+        (size.count_ones() as usize == peaks.len()).then_some(Self { size, peaks })
+    }
+
+    /// The roots of its perfect subtrees, largest first.
+    pub(crate) fn peaks(&self) -> &[Hash] {
+        &self.peaks
     }
 
     pub(crate) fn append(&mut self, leaf: Hash) {

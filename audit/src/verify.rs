@@ -8,9 +8,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::checkpoint::{Checkpoints, NEWEST};
+use crate::epochs::Epochs;
 use crate::error::VerifyError;
+use crate::resume::{self, Resume};
+use crate::retain;
 use crate::scan::scan;
 use crate::signer::Verifier;
+
+pub use crate::epochs::Gap;
 
 /// What a log was found to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +38,9 @@ pub struct Verified {
     pub torn_checkpoint_bytes: u64,
     /// What is not there any more, if anything was pruned.
     pub pruned: Option<Pruned>,
+    /// What the log should have and does not, the first thousand: boots without a start or a stop, heartbeats, counts
+    /// that do not fit.
+    pub gaps: Vec<Gap>,
 }
 
 /// What was pruned of a log, and what says so.
@@ -51,17 +59,31 @@ pub struct Pruned {
 pub fn verify(dir: &Path, vkey: &str) -> Result<Verified, VerifyError> {
     let verifier = Verifier::parse(vkey)?;
     // Checkpoints first: they only ever speak of records that are there already.
-    let checkpoints = Checkpoints::read(dir, &verifier)?;
+    let mut checkpoints = Checkpoints::read(dir, &verifier)?;
+    let signed = checkpoints.all.len() as u64;
     let Some(checkpoint_size) = checkpoints.newest else {
         return Err(VerifyError::Checkpoint { file: NEWEST.to_owned(), offset: 0, reason: "it is missing" });
     };
-    let found = scan(dir, verifier.name(), &checkpoints, |frame| frame.payload.check())?;
+    // What opening takes for granted must follow from the records, too.
+    let failed = || VerifyError::file(dir.join(resume::DIRECTORY));
+    let first = retain::minimum(dir)?;
+    for number in resume::numbers(dir).map_err(failed())? {
+        let resume = Resume::read(dir, number, &verifier).map_err(failed())?;
+        if let Some(resume) = resume.filter(|resume| resume.tree.size() >= first) {
+            checkpoints.expect(resume.tree.size(), resume.tree.root(), resume::DIRECTORY);
+        }
+    }
+    let mut epochs = Epochs::begun(first > 0);
+    let found = scan(dir, verifier.name(), &checkpoints, |frame| {
+        frame.payload.check()?;
+        epochs.see(frame.index, frame.payload.entry())
+    })?;
     Ok(Verified {
         origin: verifier.name().to_owned(),
         size: found.tree.size(),
         root: STANDARD.encode(found.tree.root()),
         checkpoint_size,
-        checkpoints: checkpoints.all.len() as u64,
+        checkpoints: signed,
         segments: found.segments,
         torn_bytes: found.torn_bytes,
         torn_checkpoint_bytes: checkpoints.torn_bytes,
@@ -70,5 +92,6 @@ pub fn verify(dir: &Path, vkey: &str) -> Result<Verified, VerifyError> {
             record: base.record,
             checkpoints: checkpoints.all.iter().filter(|checkpoint| checkpoint.size < base.size).count() as u64,
         }),
+        gaps: epochs.gaps,
     })
 }

@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     Remote,
     /// A check found something.
     Finding,
+    /// The audit log takes no more records, so the node ended.
+    Unrecorded,
 }
 
 impl Kind {
@@ -44,6 +46,7 @@ impl Kind {
             Self::Conflict => 6,
             Self::Remote => 7,
             Self::Finding => 8,
+            Self::Unrecorded => 9,
         }
     }
 
@@ -57,6 +60,7 @@ impl Kind {
             Self::Conflict => "conflict",
             Self::Remote => "remote",
             Self::Finding => "finding",
+            Self::Unrecorded => "unrecorded",
         }
     }
 }

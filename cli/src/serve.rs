@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use cofferdam_audit::{Log, LogConfig, Note, Signer};
+use cofferdam_audit::{AuditError, Log, LogConfig, Note, Signer};
 use cofferdam_authz::{Authorizer, Identities};
 use cofferdam_control::{Control, ControlConfig, Meter, OwnIssuerConfig};
 use cofferdam_gateway::client::{HttpsJwks, Trust};
@@ -17,14 +17,14 @@ use cofferdam_gateway::config::ServerConfig;
 use cofferdam_gateway::drain::Drain;
 use cofferdam_gateway::egress::Egress;
 use cofferdam_gateway::limits::Limiter;
-use cofferdam_gateway::listen::Listener;
+use cofferdam_gateway::listen::{Listener, ListenerCounts};
 use cofferdam_gateway::tls::Tls;
-use cofferdam_gateway::{Live, Node, Subjects, certificate};
+use cofferdam_gateway::{Live, Node, Subjects, Tallies, certificate};
 use cofferdam_model::{Clock, OsRandom, Random, SystemClock};
 use cofferdam_sandbox::{Sandbox, SandboxConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::keys::{self, Pages};
 use crate::layout::Layout;
 use crate::upkeep;
@@ -136,6 +136,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         random,
         uploads: cofferdam_gateway::Uploads::default(),
         metrics: Arc::default(),
+        tallies: Tallies::default(),
     };
     let detail = format!(
         "isolation={} cgroups={} secrets={secrets} keys={} {}",
@@ -156,16 +157,54 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let keeping = tokio::spawn(upkeep::run(control, log.clone()));
     let renewing = tokio::spawn(node.identities.renewal().run());
     let holding = tokio::spawn(keep_issuer_keys(node.clone()));
+    let beats = Beats { node: node.clone(), listening: listener.counts() };
+    let beating = tokio::spawn(beats.clone().keep(Duration::from_millis(config.audit.heartbeat_ms)));
     let mut serving = tokio::spawn(listener.serve(node, drain.clone()));
     let reason = tokio::select! {
         reason = signals.told_to_stop() => reason,
         _ = &mut serving => "listening ended",
+        () = log.ended() => return Err(log_failed(&log, &drain, &sandbox).await),
     };
-    stop(reason, &drain, &config, serving, &sandbox, &log).await?;
+    beating.abort();
+    stop(reason, &drain, &config, serving, &sandbox, beats).await?;
     // What the log holds is final now; what is not counted here is at the next start.
     [counting, pruning, keeping, renewing, holding].iter().for_each(|task| task.abort());
     count(&meter, STEPS_AT_STOP).await;
     Ok(())
+}
+
+/// What the log is told again and again of the calls and connections of a node.
+#[derive(Clone)]
+struct Beats {
+    node: Arc<Node>,
+    listening: ListenerCounts,
+}
+
+impl Beats {
+    async fn keep(self, every: Duration) {
+        loop {
+            tokio::time::sleep(every).await;
+            if let Err(error) = self.beat().await {
+                tracing::error!(error = chain(&error), "a heartbeat could not be recorded");
+            }
+        }
+    }
+
+    async fn beat(&self) -> Result<u64, AuditError> {
+        self.node.log.beat(&self.node.counts(self.listening.lines())).await
+    }
+}
+
+/// Ends a node whose log has failed. Nothing can be answered any more, and only reading the log back from the disk tells
+/// what it holds, which the next start does.
+async fn log_failed(log: &Log, drain: &Drain, sandbox: &Sandbox) -> Failure {
+    let why = log.health().err().map_or_else(|| "it was closed".to_owned(), |error| chain(&error));
+    tracing::error!(why, "the node ends, as nothing can be recorded");
+    let _ = drain.drain(Duration::ZERO).await;
+    sandbox.shutdown().await;
+    Failure::new(Kind::Unrecorded, format!("the audit log has failed: {why}")).hint(
+        "free the disk or replace it, then start the node again: it reads the log back and goes on with what is there",
+    )
 }
 
 /// What exists, with the vault that opens it; and whether its keys are in memory that is neither swapped nor dumped.
@@ -266,7 +305,7 @@ fn open_log(
         rollup_window: ROLLUP_WINDOW,
         queue_records: QUEUE_RECORDS,
         privacy: config.audit.privacy(),
-        ..LogConfig::new(layout.audit(), config.origin.clone())
+        ..config.audit.settings(LogConfig::new(layout.audit(), config.origin.clone()))
     };
     let opened = Log::open(settings, signer, clock.clone(), random.clone());
     let (log, found) = opened.map_err(|error| failed("opening the log", &error))?;
@@ -355,8 +394,9 @@ async fn stop(
     config: &ServerConfig,
     serving: tokio::task::JoinHandle<()>,
     sandbox: &Sandbox,
-    log: &Log,
+    beats: Beats,
 ) -> Result<(), Failure> {
+    let log = &beats.node.log;
     tracing::info!(reason, "draining");
     let cut = drain.drain(Duration::from_millis(config.limits.drain_ms)).await;
     if !serving.is_finished() {
@@ -368,6 +408,7 @@ async fn stop(
     if unsettled > 0 {
         tracing::warn!(unsettled, "calls had not ended when the log was closed");
     }
+    beats.beat().await.map_err(|error| failed("recording the last counts", &error))?;
     let stop = Note::Stop { reason: format!("{reason} cut={cut}") };
     log.note(stop).await.map_err(|error| failed("recording the stop", &error))?;
     log.shutdown().await.map_err(|error| failed("closing the log", &error))?;

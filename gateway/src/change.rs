@@ -109,7 +109,8 @@ async fn change(
         }
         Manage::ReadMetrics => {
             let keys = node.live.control().vault().gauges();
-            let text = node.metrics.exposition(&node.sandbox.gauges(), &node.identities.gauges(), &keys);
+            let (cells, log) = (node.sandbox.gauges(), node.log.standing());
+            let text = node.metrics.exposition(&cells, &node.identities.gauges(), &keys, &log);
             return Ok(Told::Text(metrics::MEDIA_TYPE, text));
         }
         Manage::RotateIssuerKey { .. } => rotated(node, recorded)?,

@@ -14,6 +14,7 @@ use cofferdam_control::OwnIssuerConfig;
 use cofferdam_model::{FunctionLimits, Isolation, Limits};
 use serde::Deserialize;
 
+use crate::audit::AuditConfig;
 use crate::egress::{EgressConfig, EgressSetupError};
 use crate::error::GatewayError;
 use crate::root::{Provider, RootKeyConfig};
@@ -53,6 +54,9 @@ pub struct ServerConfig {
     /// Where the root key is.
     #[serde(default)]
     pub root_key: RootKeyConfig,
+    /// What the node does as its log's disk runs out of room, and what the log says of the node.
+    #[serde(default)]
+    pub audit: AuditConfig,
     /// How usage is counted.
     #[serde(default)]
     pub usage: UsageConfig,
@@ -197,6 +201,9 @@ impl ServerConfig {
         }
         if self.threads.is_some_and(|threads| !(1..=1024).contains(&threads)) {
             return wrong(&["threads"], "`threads` must be from 1 to 1024", "leave it out to use every processor");
+        }
+        if let Some((key, message, remedy)) = self.audit.flaw() {
+            return wrong(&["audit", key], message, remedy);
         }
         if !(100..=3_600_000).contains(&self.usage.every_ms) {
             let message = "`usage.every_ms` must be from 100 to 3,600,000";
@@ -345,6 +352,9 @@ mod tests {
             [isolation]
             required = "full"
             cgroup = "/sys/fs/cgroup/cofferdam"
+            [audit]
+            warn = { free_mib = 4096, sync_ms = 500 }
+            heartbeat_ms = 5000
             [limits]
             calls = 10
             per_source = { per_second = 5, burst = 10 }
@@ -376,6 +386,7 @@ mod tests {
         assert_eq!(config.issuers[0].jwks_file.as_deref(), Some(Path::new("/etc/cofferdam/id.json")));
         assert_eq!((config.limits.calls, config.limits.per_source.burst), (10, 10));
         assert_eq!(config.ceilings.cpu_ms, 100);
+        assert_eq!((config.audit.warn.free_mib, config.audit.heartbeat_ms, config.audit.reserve_mib), (4096, 5000, 16));
         assert_eq!(config.isolation.cgroup.as_deref(), Some(Path::new("/sys/fs/cgroup/cofferdam")));
         assert_eq!((config.egress.connect_ms, config.egress.hosts.len()), (2000, 1));
         assert!(config.egress.default_ceiling.allows("api.example.com", 443, "GET", true));
@@ -400,6 +411,8 @@ mod tests {
         assert!(error("origin = \"a/b\"\n[nonsense]").contains("unknown field `nonsense`"));
         let short = error("origin = \"a/b\"\n[egress]\nconnect_ms = 1\n");
         assert!(short.starts_with("/etc/cofferdam/node.toml:3:14: `egress.connect_ms` is 1, which is not"), "{short}");
+        let beat = error("origin = \"a/b\"\n[audit]\nheartbeat_ms = 1\n");
+        assert!(beat.contains(":3:16: `audit.heartbeat_ms` must be from 1,000"), "{beat}");
         let network = error("origin = \"a/b\"\n[egress.default_ceiling]\nnetworks = [\"10.0.0.1/8\"]\n");
         assert!(network.contains(":3:12: `10.0.0.1/8` is no network"), "{network}");
         let host = error("origin = \"a/b\"\n[[egress.default_ceiling.rules]]\nhost = \"127.1\"\n");

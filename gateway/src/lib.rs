@@ -3,6 +3,7 @@
 //! Owns the way of every request, from the first byte of its connection to the last byte of its answer, written as one
 //! straight function in [`pipeline`]. Must never run a guest, decide by itself or answer what is not recorded.
 
+mod audit;
 pub mod body;
 pub mod call;
 pub mod certificate;
@@ -41,6 +42,7 @@ mod token;
 mod turn;
 mod watch;
 
+pub use audit::{AuditConfig, Rung, Tallies};
 pub use error::GatewayError;
 pub use live::Live;
 pub use node::{Node, Uploads};

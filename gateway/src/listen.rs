@@ -4,9 +4,10 @@
 //! drained or cut. Must never answer a request itself, nor let one slow peer delay another.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cofferdam_model::{ConnectionFacts, Limits, TlsVersion};
@@ -70,6 +71,9 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers one.
     fn handle(self: Arc<Self>, arrived: Arrived) -> impl Future<Output = Result<Response<OutBody>, Reset>> + Send;
 
+    /// Hears of a peer whose connection never came to carry a request, and why.
+    fn lost(&self, _peer: IpAddr, _why: &'static str) {}
+
     /// The door of a host, where machines are asked for certificates.
     fn door(&self, _host: &str) -> Option<Arc<Door>> {
         None
@@ -83,6 +87,41 @@ pub struct Listener {
     tls: Tls,
     limits: Arc<Limits>,
     peers: Peers,
+    counts: Arc<Vec<SocketCounts>>,
+}
+
+/// What came of the connections to one address.
+#[derive(Debug)]
+struct SocketCounts {
+    address: SocketAddr,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    tls_failed: AtomicU64,
+    secured: AtomicU64,
+}
+
+impl SocketCounts {
+    fn of(address: SocketAddr) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self { address, accepted: zero(), refused: zero(), tls_failed: zero(), secured: zero() }
+    }
+}
+
+/// What came of the connections to all addresses so far, in lines.
+#[derive(Debug, Clone)]
+pub struct ListenerCounts(Arc<Vec<SocketCounts>>);
+
+impl ListenerCounts {
+    /// A line for each address.
+    pub fn lines(&self) -> Vec<String> {
+        let told = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let line = |each: &SocketCounts| {
+            let (accepted, refused) = (told(&each.accepted), told(&each.refused));
+            let (failed, secured) = (told(&each.tls_failed), told(&each.secured));
+            format!("{} accepted={accepted} refused={refused} tls_failed={failed} secured={secured}", each.address)
+        };
+        self.0.iter().map(line).collect()
+    }
 }
 
 impl Listener {
@@ -93,7 +132,14 @@ impl Listener {
             sockets.push(bind(address).map_err(|source| GatewayError::Listen { address, source })?);
         }
         let peers = Peers::new(&limits);
-        Ok(Self { sockets, tls, limits, peers })
+        let bound = sockets.iter().filter_map(|socket| socket.local_addr().ok());
+        let counts = Arc::new(bound.map(SocketCounts::of).collect());
+        Ok(Self { sockets, tls, limits, peers, counts })
+    }
+
+    /// What comes of its connections, now and from now on.
+    pub fn counts(&self) -> ListenerCounts {
+        ListenerCounts(self.counts.clone())
     }
 
     /// The addresses bound, with the ports the system chose where none was given.
@@ -104,10 +150,11 @@ impl Listener {
     /// Serves until `drain` leaves its serving phase; connections under way are then closed gracefully, each holding
     /// the drain, and dropped when it cuts.
     pub async fn serve<H: Handler>(self, handler: Arc<H>, drain: Drain) {
-        let Self { sockets, tls, limits, peers } = self;
-        let server = Arc::new(Server { handler, tls, limits, peers, drain: drain.clone() });
+        let Self { sockets, tls, limits, peers, counts } = self;
+        let server = Arc::new(Server { handler, tls, limits, peers, drain: drain.clone(), counts });
+        let numbered = sockets.into_iter().enumerate();
         let loops: Vec<_> =
-            sockets.into_iter().map(|socket| tokio::spawn(accept_loop(socket, server.clone()))).collect();
+            numbered.map(|(number, socket)| tokio::spawn(accept_loop(socket, number, server.clone()))).collect();
         for accepting in loops {
             let _ = accepting.await;
         }
@@ -128,9 +175,19 @@ struct Server<H> {
     limits: Arc<Limits>,
     peers: Peers,
     drain: Drain,
+    counts: Arc<Vec<SocketCounts>>,
 }
 
-async fn accept_loop<H: Handler>(socket: TcpListener, server: Arc<Server<H>>) {
+impl<H> Server<H> {
+    /// Counts something of the connections to one of the addresses.
+    fn count(&self, number: usize, which: impl Fn(&SocketCounts) -> &AtomicU64) {
+        if let Some(counts) = self.counts.get(number) {
+            which(counts).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+async fn accept_loop<H: Handler>(socket: TcpListener, number: usize, server: Arc<Server<H>>) {
     let draining = server.drain.reached(Phase::Draining);
     tokio::pin!(draining);
     let mut backoff = Duration::ZERO;
@@ -143,9 +200,13 @@ async fn accept_loop<H: Handler>(socket: TcpListener, server: Arc<Server<H>>) {
         match accepted {
             Ok((stream, peer)) => {
                 backoff = Duration::ZERO;
+                server.count(number, |counts| &counts.accepted);
                 // Too many: closed at once, which is all that is owed to them.
                 if let Some(slot) = server.peers.enter(peer.ip()) {
-                    tokio::spawn(connection(server.clone(), stream, peer, slot));
+                    tokio::spawn(connection(server.clone(), stream, (peer, number), slot));
+                } else {
+                    server.count(number, |counts| &counts.refused);
+                    server.handler.lost(peer.ip(), "connection_refused");
                 }
             }
             Err(error) if is_of_one_connection(&error) => {}
@@ -166,7 +227,12 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn connection<H: Handler>(server: Arc<Server<H>>, stream: TcpStream, peer: SocketAddr, slot: PeerSlot) {
+async fn connection<H: Handler>(
+    server: Arc<Server<H>>,
+    stream: TcpStream,
+    (peer, number): (SocketAddr, usize),
+    slot: PeerSlot,
+) {
     // Answers are written whole; waiting for more to send would only delay them.
     if stream.set_nodelay(true).is_err() {
         return;
@@ -177,7 +243,11 @@ async fn connection<H: Handler>(server: Arc<Server<H>>, stream: TcpStream, peer:
         () = drain.reached(Phase::Draining) => return,
         secured = server.tls.secure(stream, (peer, slot), |host| server.handler.door(host)) => secured,
     };
-    let Ok(secured) = secured else { return };
+    let Ok(secured) = secured else {
+        server.count(number, |counts| &counts.tls_failed);
+        return server.handler.lost(peer.ip(), "tls_failed");
+    };
+    server.count(number, |counts| &counts.secured);
     let hold = drain.hold();
     serve_secured(&server, secured).await;
     drop(hold);

@@ -57,7 +57,13 @@ impl Metrics {
     }
 
     /// Everything, as Prometheus reads it.
-    pub(crate) fn exposition(&self, gauges: &Gauges, identities: &cofferdam_authz::Gauges, keys: &KeyGauges) -> String {
+    pub(crate) fn exposition(
+        &self,
+        gauges: &Gauges,
+        identities: &cofferdam_authz::Gauges,
+        keys: &KeyGauges,
+        log: &cofferdam_audit::Standing,
+    ) -> String {
         let mut text = Text(String::with_capacity(4096));
         let endings = Ending::ALL.iter().map(|ending| ending.as_str());
         let counts = self.endings.iter().map(|count| count.load(Ordering::Relaxed));
@@ -79,6 +85,7 @@ impl Metrics {
         }
         text.identities(identities);
         text.keys(keys);
+        text.log(log);
         text.0
     }
 }
@@ -92,6 +99,32 @@ struct Text(String);
 impl Text {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn log(&mut self, log: &cofferdam_audit::Standing) {
+        self.family("cofferdam_log_step", "gauge", "1 for what the node still does, by the room its log has.");
+        for step in cofferdam_audit::Step::ALL {
+            self.labelled("cofferdam_log_step", "step", step.as_str(), u64::from(*step == log.step));
+        }
+        for (name, kind, help, value) in [
+            ("cofferdam_log_free_bytes", "gauge", "Free bytes of the log's file system.", log.free_bytes),
+            (
+                "cofferdam_log_sync_microseconds",
+                "gauge",
+                "Time of the slowest sync of the log in the last second.",
+                u64::try_from(log.sync.as_micros()).unwrap_or(u64::MAX),
+            ),
+            ("cofferdam_log_records_total", "counter", "Records of the log that are durable.", log.records),
+            (
+                "cofferdam_log_segments_damaged_total",
+                "counter",
+                "Sealed segments found damaged since the start.",
+                log.damaged,
+            ),
+        ] {
+            self.family(name, kind, help);
+            self.plain(name, value);
+        }
     }
 
     fn identities(&mut self, gauges: &cofferdam_authz::Gauges) {
@@ -196,7 +229,7 @@ mod tests {
         for ending in Ending::ALL {
             let metrics = Metrics::default();
             metrics.ended(*ending);
-            let text = metrics.exposition(&gauges(), &Default::default(), &keys());
+            let text = metrics.exposition(&gauges(), &Default::default(), &keys(), &Default::default());
             for each in Ending::ALL {
                 let count = u8::from(each == ending);
                 let line = format!("cofferdam_calls_total{{ending=\"{}\"}} {count}\n", each.as_str());
@@ -215,13 +248,13 @@ mod tests {
         let mut failed = metrics.count();
         failed.will_be(Some(Ending::PlatformFailed));
         drop(failed);
-        let text = metrics.exposition(&gauges(), &Default::default(), &keys());
+        let text = metrics.exposition(&gauges(), &Default::default(), &keys(), &Default::default());
         assert!(text.contains("ending=\"client_gone\"} 1\n") && text.contains("ending=\"platform_failed\"} 1\n"));
     }
 
     #[test]
     fn every_line_is_a_comment_or_a_name_with_a_number() {
-        let text = Metrics::default().exposition(&gauges(), &Default::default(), &keys());
+        let text = Metrics::default().exposition(&gauges(), &Default::default(), &keys(), &Default::default());
         assert!(text.ends_with('\n') && text.contains("cofferdam_cells{state=\"blank\"} 2\n"));
         assert!(text.contains("cofferdam_cells_ended_total{cause=\"evicted\"} 7\n"));
         let mut described = std::collections::HashSet::new();

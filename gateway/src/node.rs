@@ -11,6 +11,7 @@ use cofferdam_model::{Clock, Limits, Random};
 use cofferdam_sandbox::Sandbox;
 use tokio::sync::Semaphore;
 
+use crate::audit::Tallies;
 use crate::drain::Drain;
 use crate::limits::Limiter;
 use crate::live::Live;
@@ -51,6 +52,8 @@ pub struct Node {
     pub uploads: Uploads,
     /// What has happened so far, in numbers.
     pub metrics: Arc<Metrics>,
+    /// What the log is held against.
+    pub tallies: Tallies,
 }
 
 impl Node {

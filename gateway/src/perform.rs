@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest as sha;
 use bytes::Bytes;
-use cofferdam_audit::{Entry, Recorded};
+use cofferdam_audit::{Entry, Recorded, Step};
 use cofferdam_authz::Permit;
 use cofferdam_model::frame::RequestHead;
 use cofferdam_model::{CallFacts, Circumstances, Digest, Ending, Invoke, Reply as _, RequestId, Step, Usage};
@@ -259,12 +259,19 @@ fn failed(failure: Failure, request: &RequestId, standing: &Standing) -> Reply {
 /// failed cannot even count, so it gives no answer at all, here as everywhere.
 pub(crate) async fn health(node: &Node, turn: &Turn, at: &Circumstances) -> Result<Recorded<Reply>, Unrecorded> {
     let serving = node.drain.phase() == Phase::Serving;
+    let step = node.log.standing().step;
     let standing = Standing::default();
     let reply = match turn {
-        Turn::Ready if !serving => Reply::refused(&Refusal::NotReady, &at.request, &standing, Ran::default()),
+        Turn::Ready if !serving || step == Step::Deny => {
+            Reply::refused(&Refusal::NotReady, &at.request, &standing, Ran::default())
+        }
         // Calls that need no secret are answered, so this is no reason to send them elsewhere: it is said, not refused.
         Turn::Ready if node.live.control().vault().trouble().is_some() => {
             let told = serde_json::json!({ "status": "degraded", "secrets": "unavailable" });
+            Reply::json(StatusCode::OK, &told, &at.request, &standing)
+        }
+        Turn::Ready if step != Step::Normal => {
+            let told = serde_json::json!({ "status": "degraded", "log": step.as_str() });
             Reply::json(StatusCode::OK, &told, &at.request, &standing)
         }
         _ => Reply::json(StatusCode::OK, &serde_json::json!({ "status": "ok" }), &at.request, &standing),

@@ -4,6 +4,7 @@
 //! step before gave and cannot be reached without it: what acts takes a permit out of an open entry, and a response
 //! is only made of a recorded reply. Must never skip a step for a kind of request, and never answer unrecorded.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,10 @@ impl Handler for Node {
         answer(&self, arrived).await.map_err(|Unrecorded| Reset)
     }
 
+    fn lost(&self, peer: IpAddr, why: &'static str) {
+        self.log.count(why, peer);
+    }
+
     fn door(&self, host: &str) -> Option<Arc<Door>> {
         self.live.load().doors.at(host).cloned()
     }
@@ -62,10 +67,16 @@ async fn answer(node: &Arc<Node>, arrived: Arrived) -> Result<Response<OutBody>,
     let secret = carries_secret(&arrived);
     let mut counting = node.metrics.count();
     let mut watch = Watch::start(node.clock.clone());
-    let (performed, refused) = match attempt(node, arrived, &mut watch).await {
+    let mut unseen = Unseen { node, source: Some(arrived.connection.peer.ip()), answered: false };
+    node.tallies.came();
+    let (performed, refused) = match attempt(node, arrived, &mut watch, &mut unseen).await {
         Ok(performed) => (performed, false),
-        Err(stopped) => (refuse(node, *stopped, &watch).await, true),
+        Err(stopped) => {
+            unseen.seen();
+            (refuse(node, *stopped, &watch).await, true)
+        }
     };
+    unseen.answered = performed.is_ok();
     // An answer that streams is counted at its end; one that nobody gets, as what it is.
     counting.will_be(performed.as_ref().map_or(Some(Ending::PlatformFailed), |recorded| recorded.value().ending()));
     let recorded = performed?;
@@ -76,6 +87,29 @@ async fn answer(node: &Arc<Node>, arrived: Arrived) -> Result<Response<OutBody>,
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// A call of which nothing is recorded yet. Where its client leaves before anything is, that is counted.
+struct Unseen<'a> {
+    node: &'a Node,
+    source: Option<IpAddr>,
+    answered: bool,
+}
+
+impl Unseen<'_> {
+    /// From here on the call has an entry, or a refusal, that is recorded whatever happens.
+    fn seen(&mut self) {
+        self.source = None;
+    }
+}
+
+impl Drop for Unseen<'_> {
+    fn drop(&mut self) {
+        if let Some(source) = self.source {
+            self.node.log.count(Ending::ClientGone.as_str(), source);
+        }
+        self.node.tallies.ended(self.answered);
+    }
 }
 
 /// Parts of paths below which bodies hold secrets, passphrases or tokens.
@@ -89,7 +123,7 @@ fn carries_secret(arrived: &Arrived) -> bool {
 }
 
 /// The straight way. Whatever goes wrong before an entry is open comes out as `Stopped` and is recorded as that.
-async fn attempt(node: &Arc<Node>, arrived: Arrived, watch: &mut Watch) -> Attempted {
+async fn attempt(node: &Arc<Node>, arrived: Arrived, watch: &mut Watch, unseen: &mut Unseen<'_>) -> Attempted {
     // Read the head: one reading, or none.
     let mut call = call::receive(arrived, (&node.limits, &node.recorded), &*node.clock, &*node.random)
         .map_err(|rejected| Stopped::at(&rejected.circumstances, rejected.refusal))?;
@@ -104,8 +138,14 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived, watch: &mut Watch) -> Attem
     let picture = node.live.load();
     picture.doors.check(&at, call.came.as_ref()).map_err(|refusal| Stopped::at(&at, refusal))?;
     let turn = match turn(&picture, &call) {
-        Ok(turn @ (Turn::Health | Turn::Ready)) => return Ok(perform::health(node, &turn, &at).await),
-        Ok(Turn::Published(document)) => return Ok(perform::published(node, document, &at).await),
+        Ok(turn @ (Turn::Health | Turn::Ready)) => {
+            unseen.seen();
+            return Ok(perform::health(node, &turn, &at).await);
+        }
+        Ok(Turn::Published(document)) => {
+            unseen.seen();
+            return Ok(perform::published(node, document, &at).await);
+        }
         // Below `/-/` only those who are known learn what there is not.
         Err(refusal) if !is_reserved(&at.path) => return Err(Stopped::at(&at, refusal)),
         turned => turned,
@@ -118,7 +158,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived, watch: &mut Watch) -> Attem
 
     // Authenticate. Nothing shown is nobody; something bad is never nobody.
     if let Ok(Turn::Token) = &turn {
-        return log_in(node, call, standing, watch).await;
+        return log_in(node, call, standing, (watch, unseen)).await;
     }
     let caller = known(node, &picture, &mut call, &mut standing, watch).await?;
     let turn = turn.map_err(|refusal| Stopped::known(&at, &caller, &Standing::default(), refusal))?;
@@ -135,6 +175,7 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived, watch: &mut Watch) -> Attem
             }
             watch.enter(Step::Open);
             let entry = enter(node, permit)?;
+            unseen.seen();
             let held = perform::Held { admission, hold, standing, watch: watch.clone() };
             Ok(perform::invoke(node, entry, target, &picture, call, held).await)
         }
@@ -152,7 +193,9 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived, watch: &mut Watch) -> Attem
             let operation = asked.map_err(stopped)?;
             let permit = permit(node, &picture, caller, operation, at, &standing)?;
             watch.enter(Step::Open);
-            Ok(change::manage(node, enter(node, permit)?, body, (standing, watch.clone())).await)
+            let entry = enter(node, permit)?;
+            unseen.seen();
+            Ok(change::manage(node, entry, body, (standing, watch.clone())).await)
         }
         Turn::Health | Turn::Ready | Turn::Published(_) | Turn::Token => Err(Stopped::at(&at, Refusal::NotFound)),
     }
@@ -189,7 +232,12 @@ fn still(node: &Node, before: &Picture, caller: &Principal) -> Result<Arc<Pictur
 }
 
 /// The same way for whoever asks for a token: what is shown is in the body, so that is read first.
-async fn log_in(node: &Arc<Node>, call: Received, mut standing: Standing, watch: &mut Watch) -> Attempted {
+async fn log_in(
+    node: &Arc<Node>,
+    call: Received,
+    mut standing: Standing,
+    (watch, unseen): (&mut Watch, &mut Unseen<'_>),
+) -> Attempted {
     watch.enter(Step::Body);
     let bare = is_bare(&call);
     let at = call.circumstances;
@@ -224,7 +272,9 @@ async fn log_in(node: &Arc<Node>, call: Received, mut standing: Standing, watch:
         asked.operation(node, &caller).map_err(|refusal| Stopped::known(&at, &caller, &standing, refusal))?;
     let permit = permit(node, picture, caller, operation, at, &standing)?;
     watch.enter(Step::Open);
-    Ok(change::manage(node, enter(node, permit)?, Bytes::new(), (standing, watch.clone())).await)
+    let entry = enter(node, permit)?;
+    unseen.seen();
+    Ok(change::manage(node, entry, Bytes::new(), (standing, watch.clone())).await)
 }
 
 /// What becomes of a call whose caller is not known. Of a genuine credential that was revoked it is known whose it was:

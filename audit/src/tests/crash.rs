@@ -82,15 +82,15 @@ fn a_log_cut_at_any_byte_opens_with_the_records_before_it() {
 fn with_a_batch_of_two() -> (Place, usize) {
     let place = Place::new();
     let disk = TestDisk::default();
-    let config = LogConfig { segment_bytes: 16 * 1024, ..place.config() };
+    let config = LogConfig { segment_bytes: 16 * 1024, syncs: 1, ..place.config() };
     let (log, _) = place.open_with(config, Arc::new(disk.clone())).unwrap();
     call(&log, 1).unwrap();
-    // The first note keeps the commit thread at the disk, so that the next two become one batch.
+    // The first note keeps the one commit thread at the disk, so that the next two become one batch.
     disk.hold();
     run(async {
         let note = |kind: &str| log.note(Note::Event { kind: kind.into(), detail: kind.repeat(1_500) });
         let then = async {
-            disk.wait_for_a_sync();
+            disk.wait_for_syncs(1);
             let released = async { disk.release() };
             tokio::join!(note("b"), note("c"), released)
         };

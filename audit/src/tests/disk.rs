@@ -56,6 +56,14 @@ impl Storage for QuickDisk {
         Disk.seal(path)
     }
 
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        Disk.free_bytes(dir)
+    }
+
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
@@ -90,29 +98,60 @@ struct State {
     fail_at: Option<(usize, Fault)>,
     failed: bool,
     held: bool,
-    /// Syncs that wait for the release.
+    /// Syncs that wait for the release, and the numbers of their calls.
     waiting: usize,
+    syncs: Vec<usize>,
+    released: Option<usize>,
+    failing: Option<usize>,
+    /// Bytes there is room for, where that is not without bounds, and bytes that were written.
+    free: Option<u64>,
+    used: u64,
+    /// What there was after each call, where that is kept.
+    moments: Option<Vec<Moment>>,
+    /// What the test has been told is safe.
+    told: u64,
     renames: usize,
     files: Vec<Content>,
     names: HashMap<PathBuf, usize>,
     durable_names: HashMap<PathBuf, usize>,
 }
 
+/// All there is after a call: what is durable, and what is not.
+#[derive(Clone)]
+pub(super) struct Moment {
+    pub(super) files: Vec<Content>,
+    pub(super) names: HashMap<PathBuf, usize>,
+    pub(super) durable_names: HashMap<PathBuf, usize>,
+    pub(super) told: u64,
+}
+
 /// Content that is durable, and what was done to it since.
 #[derive(Default, Clone)]
-struct Content {
-    durable: Vec<u8>,
-    since: Vec<Op>,
+pub(super) struct Content {
+    /// Bytes written to it.
+    reserved: u64,
+    pub(super) durable: Vec<u8>,
+    /// With the number of the call: a sync is about those of a lower number only.
+    pub(super) since: Vec<(usize, Op)>,
+}
+
+impl Content {
+    /// Makes everything durable that was done before call `number`.
+    fn sync(&mut self, number: usize) {
+        let later = self.since.partition_point(|(call, _)| *call < number);
+        let done = self.since.drain(..later);
+        done.for_each(|(_, op)| op.apply(&mut self.durable));
+    }
 }
 
 #[derive(Clone)]
-enum Op {
+pub(super) enum Op {
     Write(usize, Vec<u8>),
     SetLen(usize),
 }
 
 impl Op {
-    fn apply(&self, to: &mut Vec<u8>) {
+    pub(super) fn apply(&self, to: &mut Vec<u8>) {
         match self {
             Self::Write(at, bytes) => {
                 to.resize(to.len().max(at + bytes.len()), 0);
@@ -131,6 +170,20 @@ impl TestDisk {
         disk
     }
 
+    /// Keeps what there is after each call from now on.
+    pub(super) fn keep_moments(&self) {
+        self.lock().moments = Some(Vec::new());
+    }
+
+    pub(super) fn moments(&self) -> Vec<Moment> {
+        self.lock().moments.clone().unwrap_or_default()
+    }
+
+    /// Notes how many records the test was told are safe by now.
+    pub(super) fn was_told(&self, records: u64) {
+        self.lock().told = records;
+    }
+
     /// Takes what lies in `dir` as durable.
     pub(super) fn adopt(&self, dir: &Path) {
         for entry in fs::read_dir(dir).unwrap() {
@@ -140,7 +193,7 @@ impl TestDisk {
             } else {
                 let mut state = self.lock();
                 let id = state.files.len();
-                state.files.push(Content { durable: fs::read(&path).unwrap(), since: Vec::new() });
+                state.files.push(Content { durable: fs::read(&path).unwrap(), ..Content::default() });
                 state.names.insert(path.clone(), id);
                 state.durable_names.insert(path, id);
             }
@@ -161,9 +214,27 @@ impl TestDisk {
         self.0.changed.notify_all();
     }
 
-    /// Waits until a sync waits for the release.
-    pub(super) fn wait_for_a_sync(&self) {
-        drop(self.0.changed.wait_while(self.lock(), |state| state.waiting == 0).unwrap());
+    /// Waits until so many syncs wait for the release.
+    pub(super) fn wait_for_syncs(&self, syncs: usize) {
+        drop(self.0.changed.wait_while(self.lock(), |state| state.waiting < syncs).unwrap());
+    }
+
+    /// Lets one of the syncs that wait go on: the one that began last.
+    pub(super) fn release_the_last(&self) {
+        let mut state = self.lock();
+        state.released = state.syncs.pop();
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until one of so many syncs is over.
+    pub(super) fn wait_for_one_sync_less(&self, syncs: usize) {
+        drop(self.0.changed.wait_while(self.lock(), |state| state.waiting >= syncs).unwrap());
+    }
+
+    /// Has the sync that began first fail, with nothing of it done.
+    pub(super) fn fail_the_first_sync(&self) {
+        let mut state = self.lock();
+        state.failing = state.syncs.first().copied();
     }
 
     /// Waits until there were this many renames in all.
@@ -177,13 +248,13 @@ impl TestDisk {
         let names = if left == Left::Nothing { &state.durable_names } else { &state.names };
         fs::create_dir_all(to.join("segments")).unwrap();
         for (path, id) in names {
-            let Content { durable, since } = &state.files[*id];
+            let Content { durable, since, .. } = &state.files[*id];
             let mut content = durable.clone();
             match left {
                 Left::Nothing => {}
-                Left::Everything => since.iter().for_each(|op| op.apply(&mut content)),
+                Left::Everything => since.iter().for_each(|(_, op)| op.apply(&mut content)),
                 Left::Half => {
-                    for (number, op) in since.iter().take(since.len().div_ceil(2)).enumerate() {
+                    for (number, (_, op)) in since.iter().take(since.len().div_ceil(2)).enumerate() {
                         match op {
                             Op::Write(at, bytes) if number + 1 == since.len().div_ceil(2) => {
                                 Op::Write(*at, bytes[..bytes.len() / 2].to_vec()).apply(&mut content);
@@ -193,7 +264,9 @@ impl TestDisk {
                     }
                 }
             }
-            fs::write(to.join(path.strip_prefix(from).unwrap()), content).unwrap();
+            let path = to.join(path.strip_prefix(from).unwrap());
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
         }
     }
 
@@ -206,6 +279,11 @@ impl TestDisk {
         let mut state = self.lock();
         let number = state.calls;
         state.calls += 1;
+        if state.moments.is_some() {
+            let (files, names) = (state.files.clone(), state.names.clone());
+            let (durable_names, told) = (state.durable_names.clone(), state.told);
+            state.moments.get_or_insert_default().push(Moment { files, names, durable_names, told });
+        }
         match state.fail_at {
             Some((at, fault)) if at == number => {
                 state.failed = true;
@@ -213,6 +291,29 @@ impl TestDisk {
             }
             _ => (true, Ok(())),
         }
+    }
+
+    /// A disk with room for this many bytes more.
+    pub(super) fn leave_room(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.free = Some(state.used + bytes);
+    }
+
+    fn has_room_for(&self, id: usize, bytes: u64) -> bool {
+        let mut state = self.lock();
+        let fits = state.free.is_none_or(|free| state.used + bytes <= free);
+        if fits {
+            state.used += bytes;
+            state.files[id].reserved += bytes;
+        }
+        fits
+    }
+
+    /// Notes what was done to a file.
+    fn done(&self, id: usize, op: Op) {
+        let mut state = self.lock();
+        let call = state.calls - 1;
+        state.files[id].since.push((call, op));
     }
 
     fn half(&self) -> bool {
@@ -246,7 +347,8 @@ impl Storage for TestDisk {
         if id == fresh {
             state.files.push(Content::default());
         } else {
-            state.files[id].since.push(Op::SetLen(0));
+            let call = state.calls;
+            state.files[id].since.push((call, Op::SetLen(0)));
         }
         drop(state);
         result.map(|()| self.file(id, file))
@@ -280,6 +382,23 @@ impl Storage for TestDisk {
         result
     }
 
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let (happens, result) = self.call();
+        if happens {
+            Disk.remove(path)?;
+            let mut state = self.lock();
+            if let Some(id) = state.names.remove(path) {
+                state.used -= state.files[id].reserved;
+            }
+        }
+        result
+    }
+
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        let state = self.lock();
+        Ok(state.free.unwrap_or(u64::MAX).saturating_sub(state.used))
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let (happens, result) = self.call();
         if happens {
@@ -303,11 +422,14 @@ struct TestFile {
 impl StoredFile for TestFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let (happens, result) = self.disk.call();
+        if !self.disk.has_room_for(self.id, bytes.len() as u64) {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
         let half = self.disk.half();
         let bytes = if half { &bytes[..bytes.len() / 2] } else { bytes };
         if happens || half {
             self.file.write_at(offset, bytes)?;
-            self.disk.lock().files[self.id].since.push(Op::Write(usize::try_from(offset).unwrap(), bytes.to_vec()));
+            self.disk.done(self.id, Op::Write(usize::try_from(offset).unwrap(), bytes.to_vec()));
         }
         result
     }
@@ -316,7 +438,7 @@ impl StoredFile for TestFile {
         let (happens, result) = self.disk.call();
         if happens {
             self.file.set_len(len)?;
-            self.disk.lock().files[self.id].since.push(Op::SetLen(usize::try_from(len).unwrap()));
+            self.disk.done(self.id, Op::SetLen(usize::try_from(len).unwrap()));
         }
         result
     }
@@ -324,14 +446,20 @@ impl StoredFile for TestFile {
     fn sync(&mut self) -> io::Result<()> {
         let (happens, result) = self.disk.call();
         let mut state = self.disk.lock();
+        let number = state.calls;
         state.waiting += 1;
+        state.syncs.push(number);
         self.disk.0.changed.notify_all();
-        let mut state = self.disk.0.changed.wait_while(state, |state| state.held).unwrap();
+        let waits = |state: &mut State| state.held && state.released != Some(number);
+        let mut state = self.disk.0.changed.wait_while(state, waits).unwrap();
         state.waiting -= 1;
+        state.syncs.retain(|sync| *sync != number);
+        self.disk.0.changed.notify_all();
+        if state.failing == Some(number) {
+            return Err(io::Error::other("the disk says no"));
+        }
         if happens {
-            let content = &mut state.files[self.id];
-            let since = std::mem::take(&mut content.since);
-            since.iter().for_each(|op| op.apply(&mut content.durable));
+            state.files[self.id].sync(number);
         }
         result
     }

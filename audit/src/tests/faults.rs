@@ -11,7 +11,7 @@ use super::*;
 const FAULTS: [Fault; 3] = [Fault::Lost, Fault::Persisted, Fault::Half];
 const LEFT: [Left; 3] = [Left::Nothing, Left::Everything, Left::Half];
 /// More calls than any of these lives makes: a test that gets here never ran to its end.
-const MOST_CALLS: usize = 300;
+const MOST_CALLS: usize = 900;
 
 /// A small life on `disk`: the requests acknowledged, and whether all of it went well.
 fn live(place: &Place, disk: &TestDisk) -> (HashSet<String>, bool) {
@@ -19,7 +19,7 @@ fn live(place: &Place, disk: &TestDisk) -> (HashSet<String>, bool) {
     let config = LogConfig { segment_bytes: 1_024, ..place.config() };
     let Ok((log, _)) = place.open_with(config, Arc::new(disk.clone())) else { return (acknowledged, false) };
     let mut well = true;
-    for n in 100..106 {
+    for n in 100..103 {
         let recorded = log.enter(Call::new(n, Level::Strict)).and_then(|mut entry| {
             run(async {
                 entry.intent().await?.into_value();
@@ -71,7 +71,7 @@ fn nothing_acknowledged_is_lost_whichever_call_of_the_disk_fails() {
             assert_eq!(well, !disk.has_failed(), "a fault never passes unnoticed: {fault:?} {call}");
             assert_kept(&place, &disk, &acknowledged, &format!("{fault:?} at call {call}"));
             if well {
-                assert_eq!(acknowledged.len(), 6);
+                assert_eq!(acknowledged.len(), 3);
                 assert!(call > 40);
                 break;
             }
@@ -107,7 +107,7 @@ fn recovery_itself_may_fail_at_any_call_and_lose_nothing() {
             let (acknowledged, well) = live(&place, &disk);
             assert_kept(&place, &disk, &acknowledged, &format!("{fault:?} at call {call}"));
             if well {
-                assert_eq!(acknowledged.len(), 6);
+                assert_eq!(acknowledged.len(), 3);
                 assert!(call > 40);
                 break;
             }

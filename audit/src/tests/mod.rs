@@ -5,10 +5,15 @@
 mod concurrency;
 mod crash;
 mod disk;
+mod enumerated;
+mod epochs;
 mod faults;
 mod follow;
 mod golden;
+mod ladder;
 mod lifecycle;
+mod opening;
+mod overlap;
 mod retain;
 mod select;
 mod shred;

@@ -142,6 +142,7 @@ fn verdict(found: &Verified) -> Value {
         "checkpoints": found.checkpoints,
         "segments": found.segments,
         "torn_bytes": found.torn_bytes,
+        "gaps": found.gaps.iter().map(|gap| json!({ "record": gap.record, "what": gap.what })).collect::<Vec<_>>(),
         "pruned": found.pruned.as_ref().map(|gone| json!({ "first": gone.first, "record": gone.record })),
     })
 }
@@ -157,6 +158,7 @@ fn told(found: &Verified) -> Vec<String> {
         lines.push(format!("records before {} were pruned, as record {} says", gone.first, gone.record));
         lines.push(format!("{} checkpoints are of those, and only their signatures were checked", gone.checkpoints));
     }
+    lines.extend(found.gaps.iter().map(|gap| format!("gap at record {}: {}", gap.record, gap.what)));
     if found.torn_bytes > 0 {
         lines.push(format!("{} bytes at the end are a write that was cut short, or is going on", found.torn_bytes));
     }

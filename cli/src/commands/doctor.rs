@@ -10,6 +10,7 @@ use clap::Args;
 use cofferdam_audit::Signer;
 use cofferdam_authz::Authorizer;
 use cofferdam_control::{ControlConfig, Flagged, flagged};
+use cofferdam_gateway::AuditConfig;
 use cofferdam_gateway::certificate;
 use cofferdam_gateway::config::ServerConfig;
 use cofferdam_gateway::root::RootKeyConfig;
@@ -123,6 +124,7 @@ fn directory(layout: &Layout) -> Vec<Check> {
     checks.extend(policies(&control.state()));
     checks.push(root_key(layout, config.as_ref().map(|config| config.root_key.clone()).unwrap_or_default()));
     checks.push(outcome("audit.key".into(), Signer::load(&layout.audit_key()).map(|signer| signer.verifier_key())));
+    checks.push(room(layout, config.as_ref().map(|config| config.audit.clone()).unwrap_or_default()));
     let tls = config.as_ref().ok().and_then(|config| config.tls.clone());
     checks.push(outcome("cofferdam.toml".into(), config.map(|config| format!("origin {}", config.origin))));
     let (chain, key) = match tls {
@@ -158,6 +160,17 @@ fn policies(state: &Path) -> Vec<Check> {
             vec![Check { name: name(), good: false, found, remedy }]
         }
     }
+}
+
+/// Whether the log's file system has the room below which the node does less.
+fn room(layout: &Layout, config: AuditConfig) -> Check {
+    let dir = layout.audit();
+    let free = rustix::fs::statvfs(if dir.is_dir() { &dir } else { layout.data() })
+        .map(|found| found.f_bavail.saturating_mul(found.f_frsize) / (1024 * 1024));
+    let good = free.is_ok_and(|free| free >= config.warn.free_mib);
+    let found = free.map_or_else(|error| error.to_string(), |free| format!("{free} MiB free"));
+    let remedy = (!good).then(|| format!("make room: below {} MiB the node does less", config.warn.free_mib));
+    Check { name: "room for the log".into(), good, found, remedy }
 }
 
 /// Whether the root key is where the configuration says, and can be used now.
