@@ -9,6 +9,7 @@ mod enumerated;
 mod epochs;
 mod faults;
 mod follow;
+mod kills;
 mod ladder;
 mod lifecycle;
 mod opening;
