@@ -218,6 +218,8 @@ struct Written {
     lane: Lane,
     turn: u64,
     first: u64,
+    /// By which it is known how long it takes.
+    sync: u64,
 }
 
 impl Office {
@@ -317,6 +319,8 @@ impl Office {
 
     /// Writes as much of `batch` as goes into one write.
     fn write(&self, desk: &mut Desk, lane: usize, batch: &mut Vec<Pending>) -> Result<Written, Failure> {
+        let Shared { watch, clock, .. } = &*self.shared;
+        let sync = watch.sync_begins(clock.monotonic());
         if desk.appender.is_full(batch) {
             self.settle()?;
             desk.appender.begin_segment()?;
@@ -328,15 +332,14 @@ impl Office {
             self.shared.watch.disk_is_full();
         }
         let rest = batch.split_off(written.min(batch.len()));
-        Ok(Written { records: std::mem::replace(batch, rest), lane, turn: self.acks.take(), first })
+        Ok(Written { records: std::mem::replace(batch, rest), lane, turn: self.acks.take(), first, sync })
     }
 
     /// Waits until a write is durable, and everything before it; then tells who waits for that.
     fn land(&self, written: Written) -> Result<(), Failure> {
-        let Written { records, lane, turn, first } = written;
+        let Written { records, lane, turn, first, sync } = written;
         let queue = &self.shared.queue;
         let Shared { watch, clock, .. } = &*self.shared;
-        let sync = watch.sync_begins(clock.monotonic());
         let synced = segment::sync(&lane).map_err(Failure::of("write records"));
         watch.sync_ended(sync, clock.monotonic());
         queue.landed(records.len());

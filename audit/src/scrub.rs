@@ -61,6 +61,7 @@ impl Scrub {
             let (from, offset) = (reader.offset(), reader.offset());
             match reader.step().map_err(|error| error.to_string())? {
                 Step::Frame(frame) => {
+                    frame.payload.check().map_err(|reason| format!("offset={offset} {reason}"))?;
                     tree.append(leaf_hash_of_prefixed(frame.prefixed));
                     self.allowance = self.allowance.saturating_sub(frame.end - from);
                 }

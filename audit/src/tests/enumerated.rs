@@ -60,7 +60,7 @@ fn whatever_a_power_cut_leaves_at_any_call_nothing_told_is_lost() {
     let config = LogConfig { segment_bytes: 1_536, ..place.config() };
     let (log, _) = place.open_with(config, Arc::new(disk.clone())).unwrap();
     let note = |kind: &str| log.note(Note::Event { kind: kind.into(), detail: "x".repeat(300) });
-    for _ in 0..4 {
+    for _ in 0..8 {
         // Two at a time, whose syncs may overlap.
         let (one, other) = run(async { tokio::join!(note("a"), note("b")) });
         assert!(one.is_ok() && other.is_ok());
@@ -113,7 +113,8 @@ fn every_bit_flipped_and_every_byte_cut_off_is_found_in_both_formats() {
         let place = of_format(format);
         assert_eq!(place.verify().unwrap().size, 2, "format {format}");
         let files = ["segments/0000000000.log", "checkpoint", "checkpoints"].map(|name| place.dir().join(name));
-        for path in &files {
+        // Checkpoints are the same in both.
+        for path in files.iter().take(if format == 1 { 1 } else { files.len() }) {
             let bytes = fs::read(path).unwrap();
             for at in 0..bytes.len() {
                 for bit in 0..8 {

@@ -42,7 +42,7 @@ fn boots_are_numbered_and_a_log_that_tells_of_all_calls_has_no_gap() {
         assert_eq!(start["epoch"], boot);
         assert_eq!(records.last().unwrap()["epoch"], boot);
         assert_eq!(records.last().unwrap()["boot"], start["boot"]);
-        let beats = records.iter().filter(|record| record["boot"] == start["boot"] && record["kind"] == "heartbeat");
+        let beats = records.iter().filter(|record| record["epoch"] == boot && record["kind"] == "heartbeat");
         assert_eq!(beats.map(|beat| beat["number"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2]);
     }
     assert_eq!(gaps(&place), [""; 0]);

@@ -10,6 +10,7 @@ mod epochs;
 mod faults;
 mod follow;
 mod golden;
+mod kills;
 mod ladder;
 mod lifecycle;
 mod opening;
