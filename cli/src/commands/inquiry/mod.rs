@@ -136,8 +136,10 @@ pub(crate) fn facts(record: &Value) -> Option<CallFacts> {
     let received = record.get("received")?.clone();
     let members = record.as_object_mut()?;
     members.insert("at".to_owned(), received);
-    // Written for people, one line each; `uses` tells them.
-    members.remove("uses");
+    // Written for people, one line each; `uses` tells them. Of the others no decision is made.
+    for told in ["uses", "connection", "headers", "limits"] {
+        members.remove(told);
+    }
     let sets = members.get_mut("decision").and_then(|decision| decision.get_mut("sets"));
     if let Some(sets) = sets {
         let by_tier = sets.as_object().into_iter().flatten();
