@@ -97,9 +97,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let log = open_log(&layout, &config, &clock, &random)?;
     let authorizer = Arc::new(Authorizer::new().map_err(|error| failed("reading the built-in policies", &error))?);
     let (control, kept) = open_state(&layout, &config, &authorizer, &clock, &random)?;
-    if config.audit.shred {
-        log.seal_under(Arc::new(Subjects::of(control.clone())));
-    }
+    seal_log(&config, &log, &control);
     let warmed = control.clone();
     // Not waited for: a node that cannot have the thread compiles with the first call that needs it.
     let _ = std::thread::Builder::new().name("policies".to_owned()).spawn(move || warmed.warm());
@@ -152,15 +150,19 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let renewing = tokio::spawn(node.identities.renewal().run());
     let holding = tokio::spawn(keep_issuer_keys(node.clone()));
     let mut serving = tokio::spawn(listener.serve(node, drain.clone()));
-    let reason = tokio::select! {
-        reason = signals.told_to_stop() => reason,
-        _ = &mut serving => "listening ended",
-    };
+    let reason = tokio::select! { r = signals.told_to_stop() => r, _ = &mut serving => "listening ended" };
     stop(reason, &drain, &config, serving, &sandbox, &log).await?;
     // What the log holds is final now; what is not counted here is at the next start.
     [counting, pruning, keeping, renewing, holding].iter().for_each(|task| task.abort());
     count(&meter, STEPS_AT_STOP).await;
     Ok(())
+}
+
+/// Has what records disclose sealed, where that is asked for.
+fn seal_log(config: &ServerConfig, log: &Log, control: &Arc<Control>) {
+    if config.audit.shred {
+        log.seal_under(Arc::new(Subjects::of(control.clone())));
+    }
 }
 
 /// What exists, with the vault that opens it; and whether its keys are in memory that is neither swapped nor dumped.
