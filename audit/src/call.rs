@@ -1,7 +1,7 @@
 //! What a record says of a call.
 //!
-//! Owns the fields of `call`, `intent`, `outcome`, `end` and `refusal`: which are in the entry, and which it only commits
-//! to. Must never write anything but in the order of its keys.
+//! Owns the fields of `call`, `intent`, `outcome`, `end` and `refusal`: which are in the entry, and which it only
+//! commits to. Must never write anything but in the order of its keys.
 
 use cofferdam_model::{CallFacts, ConnectionFacts, FunctionLimits, OutcomeFacts, PrincipalFacts, Session, Usage};
 

@@ -174,10 +174,12 @@ pub(crate) struct Veil {
 
 thread_local! {
     /// Kept for its capacity.
-    static SPARE: Cell<Veil> = const { Cell::new(Veil { values: Vec::new(), fields: Vec::new(), beside: Vec::new(), sealed: None }) };
+    static SPARE: Cell<Veil> = const { Cell::new(Veil::EMPTY) };
 }
 
 impl Veil {
+    const EMPTY: Self = Self { values: Vec::new(), fields: Vec::new(), beside: Vec::new(), sealed: None };
+
     /// An empty one, with the room that the last one on this thread took.
     pub(crate) fn take() -> Self {
         SPARE.take()

@@ -89,10 +89,8 @@ pub(crate) fn scan_from(
                 Step::Frame(frame) => {
                     found.tree.append(leaf_hash_of_prefixed(frame.prefixed));
                     let (index, end) = (frame.index, frame.end);
-                    if let Some(base) = found.base.as_ref().filter(|base| base.record == index) {
-                        let told = base.check(frame.payload.entry(), &beginning);
-                        told.map_err(|reason| fault(number, index, end, reason))?;
-                    }
+                    let told = check_base(found.base.as_ref(), &frame, &beginning);
+                    told.map_err(|reason| fault(number, index, end, reason))?;
                     visit(&frame).map_err(|reason| fault(number, index, end, reason))?;
                     check_root(&mut due, &found.tree, number, end)?;
                     continue;
@@ -120,10 +118,7 @@ pub(crate) fn scan_from(
         found.last = Some((number, reader.offset()));
         found.current = reader.is_current();
     }
-    // The record that tells of the pruning is signed for before anything goes, and so are the roots it began with.
-    if found.base.as_ref().is_some_and(|base| checkpoints.newest.is_none_or(|signed| signed <= base.record)) {
-        return Err(unusable("no signed record tells of it"));
-    }
+    signed_for(found.base.as_ref(), checkpoints)?;
     if let Some(checkpoint) = due.next() {
         let (number, offset) = found.last.unwrap_or_default();
         return Err(VerifyError::Short {
@@ -134,6 +129,21 @@ pub(crate) fn scan_from(
         });
     }
     Ok(found)
+}
+
+/// Whether a record that should tell of the pruning does.
+fn check_base(base: Option<&Base>, frame: &Frame<'_>, beginning: &Tree) -> Result<(), &'static str> {
+    base.filter(|base| base.record == frame.index).map_or(Ok(()), |base| base.check(frame.payload.entry(), beginning))
+}
+
+/// The record that tells of the pruning is signed for before anything goes, and so are the roots it began with.
+fn signed_for(base: Option<&Base>, checkpoints: &Checkpoints) -> Result<(), VerifyError> {
+    match base {
+        Some(base) if checkpoints.newest.is_none_or(|signed| signed <= base.record) => {
+            Err(unusable("no signed record tells of it"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn open(dir: &Path, number: u64, origin: &str, first: u64) -> Result<SegmentReader, VerifyError> {

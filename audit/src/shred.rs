@@ -85,8 +85,8 @@ pub type Fetching<'a> = Pin<Box<dyn Future<Output = Option<Arc<SubjectKey>>> + S
 pub trait SubjectKeys: Send + Sync {
     /// The key to seal with, if it is at hand. Asked for every record: must not touch a disk, and never wait.
     fn ready(&self, tenant: &str, subject: &str) -> Option<Arc<SubjectKey>>;
-    /// Has the key at hand, and makes it if there is none. From this machine alone: where that would take asking somebody
-    /// over a network, gives none and has it at hand later.
+    /// Has the key at hand, and makes it if there is none. From this machine alone: where that would take asking
+    /// somebody over a network, gives none and has it at hand later.
     fn fetch<'a>(&'a self, tenant: &'a str, subject: &'a str) -> Fetching<'a>;
     /// The key of this name, to open with. May read a disk.
     fn named(&self, id: &str) -> Opener;

@@ -20,8 +20,8 @@ pub fn export(dir: &Path, filter: &Filter, withhold: Fields, out: impl Write) ->
     export_as(dir, filter, out, |buffer, index, at, record| line(buffer, index, at, record, withhold))
 }
 
-/// `{"index":..,"time":..,"disclosed":{"<field>":{"json":"<its JSON>","salt":".."}},"entry":"<the entry>"}`: both as texts,
-/// so that any reader of JSON gets the very bytes that were hashed.
+/// `{"index":..,"time":..,"disclosed":{"<field>":{"json":"<its JSON>","salt":".."}},"entry":"<the entry>"}`: both as
+/// texts, so that any reader of JSON gets the very bytes that were hashed.
 fn line(out: &mut Vec<u8>, index: u64, at: UnixNanos, record: Payload<'_>, withhold: Fields) {
     out.extend_from_slice(format!("{{\"index\":{index},\"time\":\"{at}\",\"disclosed\":{{").as_bytes());
     let disclosed = Disclosed::read(record.disclosures());

@@ -97,9 +97,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let log = open_log(&layout, &config, &clock, &random)?;
     let authorizer = Arc::new(Authorizer::new().map_err(|error| failed("reading the built-in policies", &error))?);
     let (control, kept) = open_state(&layout, &config, &authorizer, &clock, &random)?;
-    if config.audit.shred {
-        log.seal_under(Arc::new(Subjects::of(control.clone())));
-    }
+    seal_log(&config, &log, &control);
     let warmed = control.clone();
     // Not waited for: a node that cannot have the thread compiles with the first call that needs it.
     let _ = std::thread::Builder::new().name("policies".to_owned()).spawn(move || {
@@ -205,6 +203,13 @@ async fn log_failed(log: &Log, drain: &Drain, sandbox: &Sandbox) -> Failure {
     Failure::new(Kind::Unrecorded, format!("the audit log has failed: {why}")).hint(
         "free the disk or replace it, then start the node again: it reads the log back and goes on with what is there",
     )
+}
+
+/// Has what records disclose sealed, where that is asked for.
+fn seal_log(config: &ServerConfig, log: &Log, control: &Arc<Control>) {
+    if config.audit.shred {
+        log.seal_under(Arc::new(Subjects::of(control.clone())));
+    }
 }
 
 /// What exists, with the vault that opens it; and whether its keys are in memory that is neither swapped nor dumped.

@@ -146,8 +146,8 @@ impl Control {
         !keys.is_empty() && keys.iter().all(|key| self.vault.holds(tenant, key))
     }
 
-    /// The key of a subject, made if there is none. Blocks on the disk, and on the root key where the tenant's is not at
-    /// hand.
+    /// The key of a subject, made if there is none. Blocks on the disk, and on the root key where the tenant's is not
+    /// at hand.
     pub fn subject_key(&self, tenant: &TenantId, subject: &str) -> Result<Arc<SubjectKey>, ControlError> {
         let (digest, since) = (digest_of(subject), self.subjects.lock().destroyed);
         let (keys, row) = self.transact(|tx| Ok((tx.tenant_keys(tenant)?, tx.subject_key(tenant, &digest)?)))?;

@@ -50,7 +50,7 @@ enum Audit {
         /// Only those before this moment
         #[arg(long, value_name = "TIME", value_parser = moment)]
         until: Option<UnixNanos>,
-        /// Write lines that can be proved from, without these fields: `source,principal`, or `none` to leave out nothing
+        /// Write lines that can be proved from, without these fields: `source,principal`, or `none` for all
         #[arg(long, value_name = "FIELDS", value_delimiter = ',', value_parser = field)]
         withhold: Vec<Option<Field>>,
         /// File to write [default: standard output]

@@ -225,7 +225,9 @@ pub(super) fn facts(record: &Value) -> Option<CallFacts> {
     let members = record.as_object_mut()?;
     members.insert("at".to_owned(), received);
     // Written for people, one line each; `uses` tells them.
-    members.remove("uses");
+    for told in ["uses", "connection", "headers", "limits"] {
+        members.remove(told);
+    }
     let sets = members.get_mut("decision").and_then(|decision| decision.get_mut("sets"));
     if let Some(sets) = sets {
         let by_tier = sets.as_object().into_iter().flatten();
