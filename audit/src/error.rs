@@ -59,6 +59,15 @@ pub enum AuditError {
         /// Why not.
         reason: &'static str,
     },
+    /// Something that is derived from the log is missing, or does not fit it.
+    #[error(
+        "what is derived from the audit log at `{path}` is missing or does not fit it; \
+         it is made anew when the node starts, or by `cofferdam audit rebuild`"
+    )]
+    Derived {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// A file could not be read or written outside the path of recording.
     #[error("could not {action} `{path}`")]
     File {
@@ -131,6 +140,12 @@ pub enum VerifyError {
         file: String,
         /// Byte offset in it.
         offset: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A proof does not prove what it should.
+    #[error("the proof is not good: {reason}")]
+    Proof {
         /// What is wrong.
         reason: &'static str,
     },

@@ -3,6 +3,9 @@
 //! Owns the one form a record can have: keys in ascending order, no white space, whole numbers, text escaped so
 //! that it is printable and cut to a bounded length. Must never fail: whatever a client sent, there is a record.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 /// Bytes the longest mark left by a cut can take: `...(+18446744073709551615 bytes)`.
 const MARK_BYTES: usize = 32;
 
@@ -47,6 +50,11 @@ impl<'a> Object<'a> {
     pub(crate) fn shown(&mut self, key: &'static str, value: impl std::fmt::Display) {
         self.key(key);
         text(self.out, &value.to_string(), 128);
+    }
+
+    pub(crate) fn base64(&mut self, key: &'static str, bytes: &[u8]) {
+        self.key(key);
+        text(self.out, &STANDARD.encode(bytes), 128);
     }
 
     pub(crate) fn hex(&mut self, key: &'static str, bytes: &[u8]) {

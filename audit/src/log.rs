@@ -13,7 +13,8 @@ use std::time::Duration;
 use cofferdam_model::{CallFacts, Clock, Random, Reply, Subject};
 
 use crate::commit;
-use crate::entry::{Entry, Recorded};
+use crate::derive::{DeriveConfig, Derived, Feed};
+use crate::entry::{Entry, Place, Recorded};
 use crate::error::AuditError;
 use crate::queue::{Durable, Pending, Queue};
 use crate::record::{self, Encoded, Stamp};
@@ -22,6 +23,7 @@ use crate::rollup::Rollup;
 use crate::shares::Reserved;
 use crate::signer::Signer;
 use crate::storage::{Disk, Storage};
+use crate::tree::Hash;
 
 /// Settings of a log.
 #[derive(Debug, Clone)]
@@ -38,10 +40,13 @@ pub struct LogConfig {
     pub rollup_window: Duration,
     /// Records that may wait for the disk; whoever has one more waits for a place.
     pub queue_records: usize,
+    /// What is derived from the log while it grows; nothing where absent.
+    pub derive: Option<DeriveConfig>,
 }
 
 impl LogConfig {
-    /// The usual settings: 64 MiB segments, a checkpoint every second, counts every ten, 8,192 records waiting.
+    /// The usual settings: 64 MiB segments, a checkpoint every second, counts every ten, 8,192 records waiting, nothing
+    /// derived.
     pub fn new(dir: impl Into<PathBuf>, origin: impl Into<String>) -> Self {
         Self {
             dir: dir.into(),
@@ -50,6 +55,7 @@ impl LogConfig {
             checkpoint_every: Duration::from_secs(1),
             rollup_window: Duration::from_secs(10),
             queue_records: 8_192,
+            derive: None,
         }
     }
 }
@@ -106,6 +112,15 @@ pub(crate) struct Shared {
     pub(crate) rollup: Mutex<Rollup>,
     /// Records that are durable.
     pub(crate) durable: AtomicU64,
+    /// What readers of tiles and proofs are given.
+    pub(crate) derived: Derived,
+}
+
+/// A record that somebody waits for.
+pub(crate) struct Awaited {
+    durable: Durable,
+    /// Hash of its leaf.
+    leaf: Hash,
 }
 
 struct Handle {
@@ -131,11 +146,18 @@ impl Log {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<(Self, Opened), AuditError> {
-        let (appender, notary, opened) = recover(storage, &config, signer, &*clock, &*random)?;
+        let own = signer.clone();
+        let (appender, mut notary, opened) = recover(storage, &config, signer, &*clock, &*random)?;
         let queue = Queue::new(config.queue_records);
         let rollup = Mutex::new(Rollup::new(clock.now()));
         let durable = AtomicU64::new(opened.records);
-        let shared = Arc::new(Shared { config, queue, clock, random, rollup, durable });
+        let derived = Derived::default();
+        let shared = Arc::new(Shared { config, queue, clock, random, rollup, durable, derived });
+        if let Some(settings) = shared.config.derive.clone() {
+            let failed = || AuditError::file("start to derive from", &shared.config.dir);
+            let feed = Feed::start(shared.clone(), own, settings).map_err(failed())?;
+            notary.feed(feed, appender.tree.size(), appender.tree.root()).map_err(failed())?;
+        }
         let thread = commit::start(shared.clone(), appender, notary)
             .map_err(AuditError::file("start a thread for", &shared.config.dir))?;
         Ok((Self { handle: Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) }) }, opened))
@@ -150,8 +172,8 @@ impl Log {
     /// Records the refusal of somebody known, or of somebody's call that got as far as being understood.
     pub async fn refuse<R: Reply>(&self, facts: CallFacts, reply: R) -> Result<Recorded<R>, AuditError> {
         let outcome = reply.outcome();
-        let index = self.shared().durable(|stamp| record::refusal(stamp, &facts, &outcome)).await?;
-        Ok(Recorded::new(reply, Some(index)))
+        let place = self.shared().durable(|stamp| record::refusal(stamp, &facts, &outcome)).await?;
+        Ok(Recorded::new(reply, Some(place)))
     }
 
     /// Counts the refusal of a stranger: one record each window for all of the same code, status and source network.
@@ -167,7 +189,7 @@ impl Log {
 
     /// Records something that is no call, and gives its index once it is durable.
     pub async fn note(&self, note: Note) -> Result<u64, AuditError> {
-        self.shared().durable(|stamp| record::note(stamp, &note)).await
+        self.shared().durable(|stamp| record::note(stamp, &note)).await.map(|place| place.index)
     }
 
     /// Its name, as its checkpoints give it.
@@ -217,17 +239,18 @@ impl Shared {
     }
 
     /// Queues a record as soon as there is a place and waits until it is durable.
-    pub(crate) async fn durable(&self, encode: impl FnOnce(&Stamp) -> Encoded) -> Result<u64, AuditError> {
+    pub(crate) async fn durable(&self, encode: impl FnOnce(&Stamp) -> Encoded) -> Result<Place, AuditError> {
         self.queue.place().await?;
         let durable = self.queue_awaited(encode(&self.stamp()), true)?;
         self.wait(durable).await
     }
 
     /// Queues a record somebody will wait for.
-    pub(crate) fn queue_awaited(&self, record: Encoded, counted: bool) -> Result<Durable, AuditError> {
+    pub(crate) fn queue_awaited(&self, record: Encoded, counted: bool) -> Result<Awaited, AuditError> {
+        let leaf = record.leaf;
         let (waiter, durable) = tokio::sync::oneshot::channel();
         self.queue.push(Pending { record, waiter: Some(waiter), counted, reserved: None })?;
-        Ok(durable)
+        Ok(Awaited { durable, leaf })
     }
 
     /// Queues a record nobody waits for and that must not be lost.
@@ -254,8 +277,14 @@ impl Shared {
         self.queue.push(Pending { record: encode(&self.stamp()), waiter: None, counted: true, reserved: None })
     }
 
-    pub(crate) async fn wait(&self, durable: Durable) -> Result<u64, AuditError> {
-        durable.await.unwrap_or_else(|_| Err(self.queue.why_closed()))
+    pub(crate) async fn wait(&self, mut awaited: Awaited) -> Result<Place, AuditError> {
+        self.wait_on(&mut awaited).await
+    }
+
+    /// The same for one that is waited for again where this is dropped.
+    pub(crate) async fn wait_on(&self, awaited: &mut Awaited) -> Result<Place, AuditError> {
+        let index = (&mut awaited.durable).await.unwrap_or_else(|_| Err(self.queue.why_closed()))?;
+        Ok(Place { index, leaf: awaited.leaf })
     }
 }
 

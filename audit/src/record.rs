@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use crate::decision;
 use crate::json::Object;
 use crate::log::Note;
+use crate::roots::Batch;
 use crate::segment::FRAME_HEADER_BYTES;
 use crate::tree::{Hash, leaf_hash_of_prefixed};
 
@@ -170,6 +171,19 @@ pub(crate) fn gap(stamp: &Stamp, dropped: u64) -> Encoded {
         o.number("dropped", dropped);
         o.text("kind", "gap", NAME_BYTES);
         o.hex("salt", &stamp.salt);
+        o.number("v", VERSION);
+    })
+}
+
+/// Roots of tenants' trees that have grown.
+pub(crate) fn tenant_roots(stamp: &Stamp, batch: &Batch) -> Encoded {
+    encode(|o| {
+        o.number("at", stamp.at.0);
+        o.number("count", batch.count);
+        o.text("kind", Batch::KIND, NAME_BYTES);
+        o.base64("root", &batch.root);
+        o.hex("salt", &stamp.salt);
+        o.number("until", batch.until);
         o.number("v", VERSION);
     })
 }

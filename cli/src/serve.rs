@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use cofferdam_audit::{Log, LogConfig, Note, Signer};
+use cofferdam_audit::{DeriveConfig, Log, LogConfig, Note, Signer};
 use cofferdam_authz::{Authorizer, Identities};
 use cofferdam_control::{Control, ControlConfig, Meter, OwnIssuerConfig};
 use cofferdam_gateway::client::{HttpsJwks, Trust};
@@ -126,6 +126,8 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         clock,
         random,
         uploads: cofferdam_gateway::Uploads::default(),
+        public_tiles: config.audit.public_tiles,
+        receipts: config.audit.receipts,
         metrics: Arc::default(),
     };
     let detail = format!(
@@ -256,6 +258,7 @@ fn open_log(
         checkpoint_every: CHECKPOINT_EVERY,
         rollup_window: ROLLUP_WINDOW,
         queue_records: QUEUE_RECORDS,
+        derive: Some(DeriveConfig { tenant_roots_every: Duration::from_millis(config.audit.tenant_roots_ms) }),
     };
     let opened = Log::open(settings, signer, clock.clone(), random.clone());
     let (log, found) = opened.map_err(|error| failed("opening the log", &error))?;

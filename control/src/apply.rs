@@ -270,6 +270,7 @@ impl Change<'_> {
             | Manage::ReadLogs { .. }
             | Manage::SimulatePolicy { .. }
             | Manage::QueryAudit { .. }
+            | Manage::Prove(_)
             | Manage::ListCells { .. }
             | Manage::RecycleCells { .. }
             | Manage::ReadMetrics => Err(ControlError::NotAChange { action: operation.action().as_str() }),

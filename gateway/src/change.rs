@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::body::Inbound;
 use crate::drain::Phase;
+use crate::evidence::{self, Evidence};
 use crate::limits::Standing;
 use crate::manage::Asked;
 use crate::node::Node;
@@ -59,6 +60,7 @@ pub(crate) async fn manage(
     let reply = match change(node, &mut entry, body).await {
         Ok(Told::Json(value)) => Reply::json(StatusCode::OK, &value, &request, &standing),
         Ok(Told::Text(kind, text)) => Reply::text(StatusCode::OK, kind, text, &request, &standing),
+        Ok(Told::Evidence(evidence)) => Reply::evidence(evidence, &request, &standing),
         Err(refusal) => Reply::refused(&refusal, &request, &standing, Ran::default()),
     };
     entry.close(reply).await.map_err(|error| {
@@ -73,6 +75,8 @@ enum Told {
     Json(serde_json::Value),
     /// Text of a media type.
     Text(&'static str, String),
+    /// Bytes of the log's, or made from them.
+    Evidence(Evidence),
 }
 
 async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> Result<Told, Refusal> {
@@ -87,6 +91,10 @@ async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> 
             tokio::task::block_in_place(|| inquire::simulate(node, tenant, simulation))?
         }
         Manage::QueryAudit { tenant, range } => tokio::task::block_in_place(|| inquire::records(node, tenant, range))?,
+        Manage::Prove(prove) => {
+            let evidence = tokio::task::block_in_place(|| evidence::permitted(node, prove))?;
+            return Ok(Told::Evidence(evidence));
+        }
         Manage::ListCells { tenant, function } => observe::cells(node, tenant, function.as_ref()),
         Manage::RecycleCells { tenant, function } => {
             let told = match function {

@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::egress::{EgressConfig, EgressSetupError};
 use crate::error::GatewayError;
+use crate::receipts::Receipts;
 use crate::root::{Provider, RootKeyConfig};
 
 /// Bytes of a configuration file.
@@ -52,6 +53,9 @@ pub struct ServerConfig {
     /// How usage is counted.
     #[serde(default)]
     pub usage: UsageConfig,
+    /// What the log gives to whom.
+    #[serde(default)]
+    pub audit: AuditConfig,
     /// What functions may ask of the outside, and how that is done.
     #[serde(default)]
     pub egress: EgressConfig,
@@ -129,6 +133,24 @@ impl Default for UsageConfig {
     }
 }
 
+/// What the log gives to whom.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// Whether the checkpoint and the hash tiles are for whoever asks. Records never are.
+    pub public_tiles: bool,
+    /// When answers carry receipts.
+    pub receipts: Receipts,
+    /// Time between two records of the roots of tenants' trees.
+    pub tenant_roots_ms: u64,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self { public_tiles: false, receipts: Receipts::Asked, tenant_roots_ms: 10_000 }
+    }
+}
+
 fn data() -> PathBuf {
     PathBuf::from("data")
 }
@@ -194,6 +216,10 @@ impl ServerConfig {
         if !(100..=3_600_000).contains(&self.usage.every_ms) {
             let message = "`usage.every_ms` must be from 100 to 3,600,000";
             return wrong(&["usage", "every_ms"], message, "leave it out for ten seconds");
+        }
+        if !(100..=3_600_000).contains(&self.audit.tenant_roots_ms) {
+            let message = "`audit.tenant_roots_ms` must be from 100 to 3,600,000";
+            return wrong(&["audit", "tenant_roots_ms"], message, "leave it out for ten seconds");
         }
         if !(1..=86_400).contains(&self.root_key.keep_seconds) {
             let message = "`root_key.keep_seconds` must be from 1 to 86,400";

@@ -20,6 +20,7 @@ use crate::limits::Standing;
 use crate::listen::{Arrived, Handler, Reset};
 use crate::live::Picture;
 use crate::node::Node;
+use crate::receipts::RECEIPT;
 use crate::refusal::Refusal;
 use crate::respond::{OutBody, Ran, Reply, respond};
 use crate::routes::Target;
@@ -55,20 +56,32 @@ async fn answer(node: &Arc<Node>, arrived: Arrived) -> Result<Response<OutBody>,
     let closable = arrived.connection.version == Version::HTTP_11;
     let secret = carries_secret(&arrived);
     let mut counting = node.metrics.count();
-    let (performed, refused) = match attempt(node, arrived).await {
+    let mut receipt = Wish { asked: node.receipts.asked_by(arrived.request.headers()), granted: false };
+    let (performed, refused) = match attempt(node, arrived, &mut receipt).await {
         Ok(performed) => (performed, false),
         Err(stopped) => (refuse(node, *stopped).await, true),
     };
     // An answer that streams is counted at its end; one that nobody gets, as what it is.
     counting.will_be(performed.as_ref().map_or(Some(Ending::PlatformFailed), |recorded| recorded.value().ending()));
     let recorded = performed?;
+    let receipt = receipt.granted.then(|| recorded.receipt(&node.log)).flatten();
     let mut response = respond(recorded);
+    if let Some(receipt) = receipt.and_then(|receipt| HeaderValue::from_str(&receipt.to_string()).ok()) {
+        response.headers_mut().insert(RECEIPT, receipt);
+    }
     // Who sends what has two readings is not listened to any further. A function's own 400 is no such thing.
     // What was read of a secret stays in the connection's buffers until those are freed, which wipes them.
     if closable && (secret || (refused && response.status() == StatusCode::BAD_REQUEST)) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// Whether the answer shall carry a receipt.
+struct Wish {
+    /// Whether the caller asked for one, which counts for those who are known.
+    asked: bool,
+    granted: bool,
 }
 
 /// Parts of paths below which bodies hold secrets, passphrases or tokens.
@@ -82,7 +95,11 @@ fn carries_secret(arrived: &Arrived) -> bool {
 }
 
 /// The straight way. Whatever goes wrong before an entry is open comes out as `Stopped` and is recorded as that.
-async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<Reply>, Unrecorded>, Box<Stopped>> {
+async fn attempt(
+    node: &Arc<Node>,
+    arrived: Arrived,
+    receipt: &mut Wish,
+) -> Result<Result<Recorded<Reply>, Unrecorded>, Box<Stopped>> {
     // Read the head: one reading, or none.
     let mut call = call::receive(arrived, &node.limits, &*node.clock, &*node.random)
         .map_err(|rejected| Stopped::at(&rejected.circumstances, rejected.refusal))?;
@@ -95,9 +112,10 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
     // Route: on the canonical path, in one immutable picture of what exists.
     let picture = node.live.load();
     picture.doors.check(&at, call.came.as_ref()).map_err(|refusal| Stopped::at(&at, refusal))?;
-    let turn = match turn(&picture, &call) {
+    let turn = match turn(&picture, &call, node.public_tiles) {
         Ok(turn @ (Turn::Health | Turn::Ready)) => return Ok(perform::health(node, &turn, &at).await),
         Ok(Turn::Published(document)) => return Ok(perform::published(node, document, &at).await),
+        Ok(Turn::Evidence(open)) => return Ok(perform::evidence(node, open, call.query.as_deref(), &at).await),
         // Below `/-/` only those who are known learn what there is not.
         Err(refusal) if !is_reserved(&at.path) => return Err(Stopped::at(&at, refusal)),
         turned => turned,
@@ -112,11 +130,13 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
         return log_in(node, call, standing).await;
     }
     let caller = known(node, &picture, &mut call, &mut standing).await?;
+    receipt.granted = receipt.asked && caller.kind() != PrincipalKind::Anonymous;
     let turn = turn.map_err(|refusal| Stopped::known(&at, &caller, &Standing::default(), refusal))?;
 
     // Authorize exactly what would be done; open the entry with the permit; only then do it, from the permit.
     match turn {
         Turn::Invoke(target) => {
+            receipt.granted |= target.receipt;
             let permit = permit(node, &picture, caller, target.invoke.clone(), at, &standing)?;
             let facts = permit.facts();
             // What all callers of a tenant share is charged for those alone who may call.
@@ -149,7 +169,9 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
             };
             Ok(change::manage(node, entry, body, standing).await)
         }
-        Turn::Health | Turn::Ready | Turn::Published(_) | Turn::Token => Err(Stopped::at(&at, Refusal::NotFound)),
+        Turn::Health | Turn::Ready | Turn::Published(_) | Turn::Evidence(_) | Turn::Token => {
+            Err(Stopped::at(&at, Refusal::NotFound))
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod touched;
 
 pub use crate::govern::{Govern, OrganisationRef};
 pub use crate::invoke::Invoke;
+pub use crate::prove::Prove;
 pub use crate::resource::Resource;
 pub use manage::Grant;
 pub use touched::{Grants, Operation};
@@ -149,6 +150,12 @@ actions! {
     ReadLogs,
     /// Read the log's records of what happened in a tenant.
     QueryAudit,
+    /// Read a tenant's records with what proves that they are all.
+    ProveAudit,
+    /// Read the log's checkpoint and hash tiles. On the platform.
+    ReadTiles,
+    /// Read the log's records of everybody. On the platform.
+    ReadEntries,
     /// See a tenant's cells.
     ListCells,
     /// Have a tenant's cells replaced.
@@ -170,6 +177,8 @@ pub struct FunctionRef {
 pub enum Manage {
     /// Set what binds tenants from above. All of it is an operation on the installation.
     Govern(Govern),
+    /// Read evidence of the log.
+    Prove(Prove),
     /// Make a tenant.
     CreateTenant {
         /// Its name.

@@ -108,6 +108,7 @@ fn log(dir: &Path, clock: &Arc<SystemClock>, random: &Arc<OsRandom>) -> Log {
         checkpoint_every: Duration::from_secs(60),
         rollup_window: Duration::from_secs(60),
         queue_records: 64,
+        derive: None,
     };
     Log::open(config, signer, clock.clone(), random.clone()).expect("a new log").0
 }

@@ -10,6 +10,8 @@ mod follow;
 mod lifecycle;
 mod select;
 mod tamper;
+mod tenants;
+mod tiles;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -173,6 +175,12 @@ impl Place {
 
     fn vkey(&self) -> String {
         self.signer().verifier_key()
+    }
+
+    /// The key of some other log of the same name.
+    fn other_key() -> String {
+        let home = tempfile::tempdir().unwrap();
+        Signer::create(&home.path().join("key"), ORIGIN, &SeededRandom::new(43)).unwrap().verifier_key()
     }
 
     fn config(&self) -> LogConfig {

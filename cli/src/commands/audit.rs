@@ -12,6 +12,7 @@ use cofferdam_model::{TenantId, UnixNanos};
 use serde_json::{Value, json};
 
 use super::Context;
+use super::evidence::{self, Evidence};
 use crate::failure::{Failure, Kind, chain};
 
 /// Arguments of `cofferdam audit`.
@@ -55,11 +56,16 @@ enum Audit {
     },
     /// Print the public key of the log, for whoever shall check it
     Key,
+    #[command(flatten)]
+    Evidence(Evidence),
 }
 
 /// Runs `cofferdam audit`.
 pub(crate) fn run(args: &AuditArgs, context: &Context) -> Result<(), Failure> {
     let dir = args.log.clone().unwrap_or_else(|| context.layout.audit());
+    if let Audit::Evidence(what) = &args.what {
+        return evidence::run(what, args.log.as_deref(), context);
+    }
     if !dir.is_dir() && !matches!(args.what, Audit::Key) {
         return Err(Failure::new(Kind::NotFound, format!("there is no log at `{}`", dir.display())));
     }
@@ -91,18 +97,20 @@ pub(crate) fn run(args: &AuditArgs, context: &Context) -> Result<(), Failure> {
             let key = own_key(context)?;
             context.output.result(&json!({ "key": key }), || vec![key.clone()])
         }
+        Audit::Evidence(_) => Ok(()),
     }
 }
 
-fn own_key(context: &Context) -> Result<String, Failure> {
+pub(super) fn own_key(context: &Context) -> Result<String, Failure> {
     Ok(Signer::load(&context.layout.audit_key())?.verifier_key())
 }
 
-fn refused(error: &VerifyError) -> Failure {
+pub(super) fn refused(error: &VerifyError) -> Failure {
     let message = chain(error);
     match error {
         VerifyError::Key { .. } => Failure::new(Kind::Usage, message),
         VerifyError::File { .. } => Failure::internal(message),
+        VerifyError::Proof { .. } => Failure::new(Kind::Finding, message),
         VerifyError::Segment { .. }
         | VerifyError::Missing { .. }
         | VerifyError::Short { .. }
@@ -140,7 +148,7 @@ fn told(found: &Verified) -> Vec<String> {
     lines
 }
 
-fn tenant_id(text: &str) -> Result<TenantId, String> {
+pub(super) fn tenant_id(text: &str) -> Result<TenantId, String> {
     TenantId::parse(text).map_err(|error| format!("{error}; `cofferdam tenant list` shows ids"))
 }
 

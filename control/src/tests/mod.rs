@@ -193,6 +193,7 @@ fn open_log(dir: &Path, origin: &str, clock: &Arc<ManualClock>, random: &Arc<See
         checkpoint_every: Duration::from_secs(60),
         rollup_window: Duration::from_secs(60),
         queue_records: 64,
+        derive: None,
     };
     Log::open(config, signer, clock.clone(), random.clone()).unwrap().0
 }

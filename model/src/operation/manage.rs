@@ -26,6 +26,7 @@ impl Operation for Manage {
     fn action(&self) -> Action {
         match self {
             Self::Govern(govern) => govern.action(),
+            Self::Prove(prove) => prove.action(),
             Self::CreateTenant { .. } => Action::CreateTenant,
             Self::PutTenantSettings { .. } => Action::PutTenantSettings,
             Self::SuspendTenant { .. } => Action::SuspendTenant,
@@ -88,6 +89,7 @@ impl Operation for Manage {
             | Self::RotateRootKey { .. }
             | Self::ReadRootKey
             | Self::ReadMetrics => platform_tenant(),
+            Self::Prove(prove) => prove.tenant(),
             Self::ReadTenant { tenant }
             | Self::ReadUsage { tenant, .. }
             | Self::PutMember { tenant, .. }
@@ -140,6 +142,7 @@ impl Operation for Manage {
             | Self::RotateRootKey { .. }
             | Self::ReadRootKey
             | Self::ReadMetrics => Resource::Platform,
+            Self::Prove(prove) => prove.resource(),
             Self::PutFunction { function, .. }
             | Self::PublishVersion { function, .. }
             | Self::PruneVersions { function, .. }
@@ -172,6 +175,7 @@ impl Operation for Manage {
     fn detail(&self) -> Option<String> {
         match self {
             Self::Govern(govern) => govern.detail(),
+            Self::Prove(prove) => prove.detail(),
             Self::CreateTenant { name } => Some(format!("name={name}")),
             Self::PutTenantSettings { tenant, settings } => Some(settings_detail(tenant, settings)),
             Self::SuspendTenant { tenant, reason } => Some(format!("tenant={tenant} reason={reason}")),
