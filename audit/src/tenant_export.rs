@@ -106,7 +106,8 @@ impl TenantHead {
 }
 
 impl RootText {
-    fn of(root: &TenantRoot) -> Option<Self> {
+    /// That of a page; none while no checkpoint covers the record.
+    pub fn of(root: &TenantRoot) -> Option<Self> {
         Some(Self {
             size: root.size,
             root: STANDARD.encode(root.root),

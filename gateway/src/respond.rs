@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::call::strip_hop_by_hop;
+use crate::evidence::Evidence;
 use crate::limits::Standing;
 use crate::refusal::Refusal;
 

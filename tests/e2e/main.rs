@@ -5,6 +5,7 @@ mod authentication;
 mod authorization;
 mod durability;
 mod egress;
+mod evidence;
 mod explain;
 mod identity;
 mod invocation;
