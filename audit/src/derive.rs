@@ -157,7 +157,7 @@ impl Deriver {
             if let Some(checkpoint) = newest
                 && let Err(error) = self.follow(checkpoint)
             {
-                tracing::warn!(%error, "what is derived from the audit log could not be written; it will be tried again");
+                tracing::warn!(%error, "what is derived from the audit log could not be written; it is tried again");
                 self.at = None;
                 self.unsound = matches!(error, AuditError::Derived { .. });
             }
