@@ -49,7 +49,7 @@ pub use entry::{Closing, Entry, Recorded};
 pub use error::{AuditError, VerifyError};
 pub use follow::{Followed, Follower};
 pub use log::{Log, LogConfig, Note, Opened};
-pub use prove::{Bundle, TenantPage, TenantRoot, prove_in, tenant_page_in};
+pub use prove::{Bundle, Extends, TenantPage, TenantRoot, prove_in, tenant_page_in};
 pub use rebuild::{Rebuilt, rebuild};
 pub use signer::{Signer, tenant_key};
 pub use tenant_export::{RootText, TenantChecked, TenantHead, check_tenant, record_line};

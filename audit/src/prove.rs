@@ -88,6 +88,9 @@ pub struct TenantRoot {
     pub proof: Option<TlogProof>,
 }
 
+/// A published checkpoint, and the proof that it extends an earlier one.
+pub type Extends = (std::sync::Arc<Published>, Vec<Hash>);
+
 impl Log {
     /// The newest checkpoint whose tiles are there; none before the first.
     pub fn published(&self) -> Option<std::sync::Arc<Published>> {
@@ -134,7 +137,7 @@ impl Log {
     }
 
     /// Proof that the log's first `old` records are those of an earlier checkpoint of that size. Blocks on files.
-    pub fn consistency(&self, old: u64) -> Result<Option<(std::sync::Arc<Published>, Vec<Hash>)>, AuditError> {
+    pub fn consistency(&self, old: u64) -> Result<Option<Extends>, AuditError> {
         let Some(published) = self.published().filter(|published| old <= published.size) else { return Ok(None) };
         let tiles = derive::tiles_of(self.dir());
         let proof = nodes::consistency(&mut TileNodes::new(&tiles, published.size), old, published.size)?;
@@ -232,7 +235,7 @@ fn tenant_page(
     let committed = Committed::read(&own)?.map(|kept| recorded(dir, kept, published)).transpose()?;
     let (checkpoint, state) = (note_of(dir, tenant)?, TreeState::read(&own)?);
     let said = checkpoint.as_deref().and_then(|note| note.split('\n').nth(1)?.parse().ok());
-    let size = said.or(state.map(|state| state.size)).unwrap_or(0);
+    let size = said.or_else(|| state.map(|state| state.size)).unwrap_or(0);
     let mut page = TenantPage { size, checkpoint, committed, from, entries: Vec::new(), next: None };
     if from >= size {
         return Ok(page);

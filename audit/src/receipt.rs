@@ -111,18 +111,21 @@ impl TlogProof {
         if text.len() > PROOF_BYTES {
             return Err(refuse("it is longer than a proof can be"));
         }
-        let (head, checkpoint) = text.split_once("\n\n").ok_or(refuse("it has no blank line before its checkpoint"))?;
+        let (head, checkpoint) =
+            text.split_once("\n\n").ok_or_else(|| refuse("it has no blank line before its checkpoint"))?;
         let mut lines = head.split('\n').peekable();
         if lines.next() != Some(PROOF) {
             return Err(refuse("it does not begin with `c2sp.org/tlog-proof@v1`"));
         }
         let extra = lines.next_if(|line| line.starts_with("extra ")).and_then(|line| line.strip_prefix("extra "));
-        let index = lines.next().and_then(|line| line.strip_prefix("index ")).ok_or(refuse("it has no index"))?;
+        let index =
+            lines.next().and_then(|line| line.strip_prefix("index ")).ok_or_else(|| refuse("it has no index"))?;
         let number = index.parse::<u64>().ok().filter(|number| number.to_string() == index);
         let hashes: Option<Vec<Hash>> = lines.take(HASHES + 1).map(hash).collect();
-        let hashes = hashes.filter(|hashes| hashes.len() <= HASHES).ok_or(refuse("its hashes are malformed"))?;
+        let hashes =
+            hashes.filter(|hashes| hashes.len() <= HASHES).ok_or_else(|| refuse("its hashes are malformed"))?;
         Ok(Self {
-            index: number.ok_or(refuse("its index is malformed"))?,
+            index: number.ok_or_else(|| refuse("its index is malformed"))?,
             leaf: extra.and_then(hash),
             hashes,
             checkpoint: checkpoint.to_owned(),
@@ -142,7 +145,8 @@ impl TlogProof {
         if leaf.is_some() && self.leaf.is_some() && leaf != self.leaf {
             return Err(refuse("it is of another record"));
         }
-        let leaf = leaf.or(self.leaf).ok_or(refuse("it does not say of which record it is: give the receipt"))?;
+        let leaf =
+            leaf.or(self.leaf).ok_or_else(|| refuse("it does not say of which record it is: give the receipt"))?;
         if !proof::includes(&leaf, self.index, size, &self.hashes, &root) {
             return Err(refuse("it does not lead from the record to the checkpoint"));
         }

@@ -144,7 +144,8 @@ pub fn check_tenant(mut input: impl BufRead, vkey: &str) -> Result<TenantChecked
         offset: 0,
         reason,
     })?;
-    let roots = head.roots.as_ref().ok_or(refuse("the log has no record of its root: export it again in a moment"))?;
+    let roots =
+        head.roots.as_ref().ok_or_else(|| refuse("the log has no record of its root: export it again in a moment"))?;
     let (recorded, recorded_root, log_size) = check_root(roots, &head.tenant, &log)?;
 
     let mut tree = Tree::default();

@@ -14,7 +14,7 @@ const LEAVES: u64 = 10_000_000;
 const PROOFS: u64 = 20_000;
 
 /// Measures, and prints a table.
-pub fn run() {
+pub(crate) fn run() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut tree = TileTree::below(dir.path());
     let mut earlier: Vec<(u64, Hash)> = Vec::new();
