@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::derive::{Feed, Published};
 use crate::error::VerifyError;
 use crate::signer::{SIGNATURE_MARK, Signer, Verifier};
 use crate::storage::{Storage, StoredFile};
@@ -107,6 +108,8 @@ pub(crate) struct Notary {
     history_bytes: u64,
     /// The same, for whoever wants to know how much of it there is.
     kept: Arc<AtomicU64>,
+    /// Where each checkpoint is handed on to, for what is derived from the log.
+    feed: Option<Feed>,
 }
 
 impl Notary {
@@ -128,7 +131,8 @@ impl Notary {
             history.sync()?;
         }
         let kept = Arc::new(AtomicU64::new(found.history_bytes));
-        Ok(Self { storage, dir: dir.to_owned(), signer, history, history_bytes: found.history_bytes, kept })
+        let history_bytes = found.history_bytes;
+        Ok(Self { storage, dir: dir.to_owned(), signer, history, history_bytes, kept, feed: None })
     }
 
     /// How many bytes are kept for good, now and as they grow.
@@ -136,9 +140,16 @@ impl Notary {
         self.kept.clone()
     }
 
+    /// Hands each checkpoint on from now on, the newest there is first.
+    pub(crate) fn feed(&mut self, feed: Feed, size: u64, root: Hash) -> io::Result<()> {
+        feed.tell(Published { size, root, note: fs::read_to_string(self.dir.join(NEWEST))? });
+        self.feed = Some(feed);
+        Ok(())
+    }
+
     /// Makes the newest checkpoint; `keep` puts it into the history first.
     pub(crate) fn publish(&mut self, size: u64, root: &Hash, keep: bool) -> io::Result<()> {
-        let note = self.signer.sign(&format!("{}\n{size}\n{}\n", self.signer.origin(), STANDARD.encode(root)));
+        let note = self.signer.checkpoint(size, root);
         if keep {
             let kept = format!("{note}\n");
             self.history.write_at(self.history_bytes, kept.as_bytes())?;
@@ -151,7 +162,9 @@ impl Notary {
         file.write_at(0, note.as_bytes())?;
         file.sync()?;
         self.storage.rename(&temporary, &self.dir.join(NEWEST))?;
-        self.storage.sync_dir(&self.dir)
+        self.storage.sync_dir(&self.dir)?;
+        self.feed.iter().for_each(|feed| feed.tell(Published { size, root: *root, note: note.clone() }));
+        Ok(())
     }
 }
 
@@ -215,21 +228,27 @@ fn holds_note(bytes: &[u8], verifier: &Verifier) -> bool {
 fn parse(note: &[u8], verifier: &Verifier, file: &'static str, offset: u64) -> Result<Checkpoint, VerifyError> {
     let refuse = |reason| bad(file, offset, reason);
     let note = std::str::from_utf8(note).map_err(|_| refuse("it is not UTF-8"))?;
-    let text = verifier.open(note).map_err(refuse)?;
+    let (size, root) = signed(note, verifier).map_err(refuse)?;
+    Ok(Checkpoint { size, root, file, offset })
+}
+
+/// Size and root that a note says, if the key signed it.
+pub(crate) fn signed(note: &str, verifier: &Verifier) -> Result<(u64, Hash), &'static str> {
+    let text = verifier.open(note)?;
     let mut lines = text.split('\n');
     let (Some(origin), Some(size), Some(root), Some(""), None) =
         (lines.next(), lines.next(), lines.next(), lines.next(), lines.next())
     else {
-        return Err(refuse("it does not have three lines"));
+        return Err("it does not have three lines");
     };
     if origin != verifier.name() {
-        return Err(refuse("it is of another log"));
+        return Err("it is of another log");
     }
     let number = size.parse::<u64>().ok().filter(|number| number.to_string() == size);
     let root = STANDARD.decode(root).ok().and_then(|root| Hash::try_from(root).ok());
     match (number, root) {
-        (Some(size), Some(root)) => Ok(Checkpoint { size, root, file, offset }),
-        _ => Err(refuse("its size or root is malformed")),
+        (Some(size), Some(root)) => Ok((size, root)),
+        _ => Err("its size or root is malformed"),
     }
 }
 

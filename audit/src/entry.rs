@@ -10,21 +10,30 @@ use cofferdam_model::{CallFacts, Ending, Level, OutcomeFacts, Reply, RequestId, 
 use crate::calls::{Mark, Missing};
 use crate::effects::Effects;
 use crate::error::AuditError;
+use crate::log::Awaited;
 use crate::log::Log;
-use crate::queue::Durable;
+use crate::receipt::Receipt;
 use crate::record::{self, Begun};
+use crate::tree::Hash;
 
 /// Proof that the facts of this `T` are in the log, as durably as its level asks for.
 #[must_use]
 #[derive(Debug)]
 pub struct Recorded<T> {
     value: T,
-    index: Option<u64>,
+    place: Option<Place>,
+}
+
+/// Where a record is in the log, and what it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) index: u64,
+    pub(crate) leaf: Hash,
 }
 
 impl<T> Recorded<T> {
-    pub(crate) fn new(value: T, index: Option<u64>) -> Self {
-        Self { value, index }
+    pub(crate) fn new(value: T, place: Option<Place>) -> Self {
+        Self { value, place }
     }
 
     /// What was recorded.
@@ -39,7 +48,12 @@ impl<T> Recorded<T> {
 
     /// Index of its record; none when that was only queued, or counted with others.
     pub fn index(&self) -> Option<u64> {
-        self.index
+        self.place.map(|place| place.index)
+    }
+
+    /// What its caller may keep, and ask a proof for later; none where there is no index.
+    pub fn receipt(&self, log: &Log) -> Option<Receipt> {
+        self.place.map(|Place { index, leaf }| Receipt { origin: log.origin().to_owned(), index, leaf })
     }
 }
 
@@ -59,8 +73,8 @@ pub struct Entry<S: Subject> {
 /// How far the record of the intent has got.
 enum Intent {
     None,
-    Queued(Durable),
-    Durable(u64),
+    Queued(Awaited),
+    Durable(Place),
     /// Queued without being waited for, and perhaps dropped for want of room.
     Relaxed,
 }
@@ -98,11 +112,10 @@ impl<S: Subject> Entry<S> {
             self.push_intent(true)?;
         }
         if let Intent::Queued(durable) = &mut self.intent {
-            let index = durable.await.unwrap_or_else(|_| Err(self.log.shared().queue.why_closed()))?;
-            self.intent = Intent::Durable(index);
+            self.intent = Intent::Durable(self.log.shared().wait_on(durable).await?);
         }
-        let index = if let Intent::Durable(index) = self.intent { Some(index) } else { None };
-        Ok(Recorded::new(&self.subject, index))
+        let place = if let Intent::Durable(place) = self.intent { Some(place) } else { None };
+        Ok(Recorded::new(&self.subject, place))
     }
 
     /// Leave to have effects, once the intent is recorded as [`Self::intent`] does it.
@@ -121,11 +134,11 @@ impl<S: Subject> Entry<S> {
     pub async fn close<R: Reply>(mut self, reply: R) -> Result<Recorded<R>, AuditError> {
         let outcome = OutcomeFacts { streamed: false, ..reply.outcome() };
         let durable = self.push_outcome(&outcome).await?;
-        let index = match durable {
+        let place = match durable {
             Some(durable) => Some(self.log.shared().wait(durable).await?),
             None => None,
         };
-        Ok(Recorded::new(reply, index))
+        Ok(Recorded::new(reply, place))
     }
 
     /// Records the head of an answer whose body follows, and waits until that is durable (`relaxed`: queues it).
@@ -142,11 +155,11 @@ impl<S: Subject> Entry<S> {
         // Made before the wait, so that a caller who does not wait to the end leaves an end all the same.
         let facts = self.subject.facts();
         let closing = Closing { log: self.log.clone(), facts, level: self.level(), open: true, dropped: self.dropped };
-        let index = match durable {
+        let place = match durable {
             Some(durable) => Some(self.log.shared().wait(durable).await?),
             None => None,
         };
-        Ok((Recorded::new(reply, index), closing))
+        Ok((Recorded::new(reply, place), closing))
     }
 
     fn push_intent(&mut self, counted: bool) -> Result<(), AuditError> {
@@ -170,7 +183,7 @@ impl<S: Subject> Entry<S> {
     }
 
     /// Queues the one outcome this entry has. What is given is still to be waited for.
-    async fn push_outcome(&mut self, outcome: &OutcomeFacts) -> Result<Option<Durable>, AuditError> {
+    async fn push_outcome(&mut self, outcome: &OutcomeFacts) -> Result<Option<Awaited>, AuditError> {
         if matches!(self.intent, Intent::None) {
             self.have_key().await;
         }

@@ -65,6 +65,26 @@ pub enum AuditError {
         /// Why not.
         reason: &'static str,
     },
+    /// Something that is derived from the log is missing, or does not fit it.
+    #[error(
+        "what is derived from the audit log at `{path}` is missing or does not fit it; \
+         it is made anew when the node starts, or by `cofferdam audit rebuild`"
+    )]
+    Derived {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// What follows from records that were pruned cannot be made anew.
+    #[error(
+        "records before {first} were pruned, so what is derived from them cannot be made anew; \
+         restore `tile` and `tenant` of `{dir}` from a copy"
+    )]
+    Gone {
+        /// The log's directory.
+        dir: PathBuf,
+        /// Index of the first record there is.
+        first: u64,
+    },
     /// A file could not be read or written outside the path of recording.
     #[error("could not {action} `{path}`")]
     File {
@@ -145,6 +165,12 @@ pub enum VerifyError {
     Pruned {
         /// Its file, relative to the log's directory.
         file: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A proof does not prove what it should.
+    #[error("the proof is not good: {reason}")]
+    Proof {
         /// What is wrong.
         reason: &'static str,
     },

@@ -15,7 +15,8 @@ use cofferdam_model::{CallFacts, Clock, Level, OutcomeFacts, Random, Reply, Subj
 use crate::boot::{Boot, Counts};
 use crate::calls::Mark;
 use crate::commit;
-use crate::entry::{Entry, Recorded};
+use crate::derive::{DeriveConfig, Derived, Feed};
+use crate::entry::{Entry, Place, Recorded};
 use crate::error::AuditError;
 use crate::ladder::{Step, Thresholds};
 use crate::privacy::Privacy;
@@ -28,6 +29,7 @@ use crate::shares::Reserved;
 use crate::shred::{Seal, SubjectKeys};
 use crate::signer::Signer;
 use crate::storage::{Disk, Storage};
+use crate::tree::Hash;
 use crate::watch::{self, Standing, Watch};
 
 /// The longest a call waits for the key of its subject.
@@ -66,11 +68,13 @@ pub struct LogConfig {
     pub reserve_bytes: u64,
     /// Bytes of sealed segments that are read again each second, to find a disk that forgets; none where zero.
     pub scrub_bytes_per_second: u64,
+    /// What is derived from the log while it grows; nothing where absent.
+    pub derive: Option<DeriveConfig>,
 }
 
 impl LogConfig {
     /// The usual settings: 64 MiB segments, a checkpoint every second, counts every ten, 8,192 records waiting, two
-    /// syncs at a time. No ladder, no reserve and no scrub.
+    /// syncs at a time. No ladder, no reserve and no scrub, and nothing derived.
     pub fn new(dir: impl Into<PathBuf>, origin: impl Into<String>) -> Self {
         Self {
             dir: dir.into(),
@@ -84,6 +88,7 @@ impl LogConfig {
             thresholds: Thresholds::NEVER,
             reserve_bytes: 0,
             scrub_bytes_per_second: 0,
+            derive: None,
         }
     }
 }
@@ -148,6 +153,15 @@ pub(crate) struct Shared {
     pub(crate) boot: Boot,
     /// Counts of refusals are to be written before the records that wait.
     pub(crate) flush: AtomicBool,
+    /// What readers of tiles and proofs are given.
+    pub(crate) derived: Derived,
+}
+
+/// A record that somebody waits for.
+pub(crate) struct Awaited {
+    durable: Durable,
+    /// Hash of its leaf.
+    leaf: Hash,
 }
 
 struct Handle {
@@ -174,27 +188,29 @@ impl Log {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<(Self, Opened), AuditError> {
+        let own = signer.clone();
         let scrub =
             Scrub::new(config.dir.clone(), config.origin.clone(), signer.verifier(), config.scrub_bytes_per_second);
-        let (appender, notary, opened) = recover(storage.clone(), &config, signer, &*clock, &*random)?;
-        let boot = Boot::new(appender.epoch.clone(), &*random);
-        let watch = Watch::new(storage, scrub);
-        let queue = Queue::new(config.queue_records);
-        let rollup = Mutex::new(Rollup::new(clock.now()));
-        let durable = AtomicU64::new(opened.records);
+        let (appender, mut notary, opened) = recover(storage.clone(), &config, signer, &*clock, &*random)?;
         let shared = Arc::new(Shared {
+            queue: Queue::new(config.queue_records),
+            rollup: Mutex::new(Rollup::new(clock.now())),
+            boot: Boot::new(appender.epoch.clone(), &*random),
             config,
-            queue,
             clock,
             random,
-            rollup,
-            durable,
-            watch,
-            boot,
+            durable: AtomicU64::new(opened.records),
+            watch: Watch::new(storage, scrub),
             flush: AtomicBool::new(false),
             keys: OnceLock::new(),
             unkept: AtomicU64::new(0),
+            derived: Derived::default(),
         });
+        if let Some(settings) = shared.config.derive.clone() {
+            let failed = || AuditError::file("start to derive from", &shared.config.dir);
+            let feed = Feed::start(shared.clone(), own, settings).map_err(failed())?;
+            notary.feed(feed, appender.tree.size(), appender.tree.root()).map_err(failed())?;
+        }
         let failed = || AuditError::file("start a thread for", &shared.config.dir);
         let mut threads = commit::start(&shared, appender, notary).map_err(failed())?;
         if shared.config.is_watched() {
@@ -232,8 +248,8 @@ impl Log {
         shared.queue.place().await?;
         let (facts, outcome) = owed.facts.take().ok_or(AuditError::Closed)?;
         let record = record::refusal(&shared.sealing(&shared.stamp(), &facts), &facts, &outcome);
-        let index = shared.wait(shared.queue_awaited(record, true, None)?).await?;
-        Ok(Recorded::new(reply, Some(index)))
+        let place = shared.wait(shared.queue_awaited(record, true, None)?).await?;
+        Ok(Recorded::new(reply, Some(place)))
     }
 
     /// Counts something of a stranger's that never became a call, as a refusal with no status.
@@ -257,7 +273,8 @@ impl Log {
     /// Records something that is no call, and gives its index once it is durable.
     pub async fn note(&self, note: Note) -> Result<u64, AuditError> {
         let boot = &self.shared().boot;
-        self.shared().durable(|stamp| boot.note(stamp, &note).unwrap_or_else(|| record::note(stamp, &note))).await
+        let encode = |stamp: &Stamp| boot.note(stamp, &note).unwrap_or_else(|| record::note(stamp, &note));
+        self.shared().durable(encode).await.map(|place| place.index)
     }
 
     /// Records what has been counted since the start, after all that was counted before this was asked.
@@ -266,7 +283,7 @@ impl Log {
         shared.queue.place().await?;
         shared.flush.store(true, Ordering::Release);
         let record = shared.boot.beat(&shared.stamp(), counts);
-        shared.wait(shared.queue_awaited(record, true, None)?).await
+        shared.wait(shared.queue_awaited(record, true, None)?).await.map(|place| place.index)
     }
 
     /// How it stands with the log and its disk.
@@ -351,7 +368,7 @@ impl Shared {
     }
 
     /// Queues a record as soon as there is a place and waits until it is durable.
-    pub(crate) async fn durable(&self, encode: impl FnOnce(&Stamp) -> Encoded) -> Result<u64, AuditError> {
+    pub(crate) async fn durable(&self, encode: impl FnOnce(&Stamp) -> Encoded) -> Result<Place, AuditError> {
         self.queue.place().await?;
         let durable = self.queue_awaited(encode(&self.stamp()), true, None)?;
         self.wait(durable).await
@@ -380,10 +397,11 @@ impl Shared {
         record: Encoded,
         counted: bool,
         mark: Option<Mark>,
-    ) -> Result<Durable, AuditError> {
+    ) -> Result<Awaited, AuditError> {
+        let leaf = record.leaf;
         let (waiter, durable) = tokio::sync::oneshot::channel();
         self.queue.push(Pending { waiter: Some(waiter), counted, mark, ..Pending::own(record) })?;
-        Ok(durable)
+        Ok(Awaited { durable, leaf })
     }
 
     /// Queues a record nobody waits for and that must not be lost.
@@ -420,8 +438,14 @@ impl Shared {
         self.queue.push(Pending { counted: true, mark, ..Pending::own(encode(&self.stamp())) })
     }
 
-    pub(crate) async fn wait(&self, durable: Durable) -> Result<u64, AuditError> {
-        durable.await.unwrap_or_else(|_| Err(self.queue.why_closed()))
+    pub(crate) async fn wait(&self, mut awaited: Awaited) -> Result<Place, AuditError> {
+        self.wait_on(&mut awaited).await
+    }
+
+    /// The same for one that is waited for again where this is dropped.
+    pub(crate) async fn wait_on(&self, awaited: &mut Awaited) -> Result<Place, AuditError> {
+        let index = (&mut awaited.durable).await.unwrap_or_else(|_| Err(self.queue.why_closed()))?;
+        Ok(Place { index, leaf: awaited.leaf })
     }
 }
 

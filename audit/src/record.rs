@@ -15,6 +15,7 @@ use crate::disclose::{Field, SECRET_BYTES, Veil};
 use crate::json::Object;
 use crate::log::Note;
 use crate::privacy::Privacy;
+use crate::roots::Batch;
 use crate::segment::FRAME_HEADER_BYTES;
 use crate::shred::Seal;
 use crate::tree::{Hash, leaf_hash_of_prefixed};
@@ -196,6 +197,19 @@ pub(crate) fn gap(stamp: &Stamp, dropped: u64) -> Encoded {
         o.number("dropped", dropped);
         o.text("kind", "gap", NAME_BYTES);
         o.hex("salt", &stamp.salt);
+        o.number("v", VERSION);
+    })
+}
+
+/// Roots of tenants' trees that have grown.
+pub(crate) fn tenant_roots(stamp: &Stamp, batch: &Batch) -> Encoded {
+    encode(|o| {
+        o.number("at", stamp.at.0);
+        o.number("count", batch.count);
+        o.text("kind", Batch::KIND, NAME_BYTES);
+        o.base64("root", &batch.root);
+        o.hex("salt", &stamp.salt);
+        o.number("until", batch.until);
         o.number("v", VERSION);
     })
 }

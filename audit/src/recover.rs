@@ -160,7 +160,7 @@ fn make_directories(storage: &Arc<dyn Storage>, dir: &Path) -> Result<(), AuditE
     }
 }
 
-fn take_lock(dir: &Path) -> Result<File, AuditError> {
+pub(crate) fn take_lock(dir: &Path) -> Result<File, AuditError> {
     let path = dir.join(LOCK);
     let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let lock = lock.map_err(AuditError::file("open", &path))?;

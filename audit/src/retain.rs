@@ -211,7 +211,7 @@ impl Log {
             bytes: old.iter().map(|old| old.bytes).sum(),
             root: tree.root(),
         };
-        let record = self.shared().durable(|stamp| record::pruned(stamp, &pruned)).await?;
+        let record = self.shared().durable(|stamp| record::pruned(stamp, &pruned)).await?.index;
         let peaks = tree.peaks().iter().map(|peak| STANDARD.encode(peak)).collect();
         let planned = Base { size: tree.size(), peaks, record, segment };
         store(dir, PLANNED, &planned).map_err(AuditError::file("write", dir.join(PLANNED)))?;

@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine;
@@ -15,7 +16,7 @@ use cofferdam_model::Random;
 use zeroize::Zeroizing;
 
 use crate::error::{AuditError, VerifyError};
-use crate::tree::sha256;
+use crate::tree::{Hash, sha256};
 
 /// The type byte of plain Ed25519 keys.
 const ED25519_TYPE: u8 = 1;
@@ -28,9 +29,10 @@ pub(crate) const SIGNATURE_MARK: &str = "\u{2014} ";
 const SIGNATURES: usize = 16;
 
 /// Signs checkpoints. Its name is the log's origin.
+#[derive(Clone)]
 pub struct Signer {
     name: String,
-    key: Ed25519KeyPair,
+    key: Arc<Ed25519KeyPair>,
 }
 
 impl Signer {
@@ -86,6 +88,16 @@ impl Signer {
         Verifier { name: self.name.clone(), key: self.public() }
     }
 
+    /// The signer of a tenant's tree: the same key under the name of that tree.
+    pub(crate) fn of_tenant(&self, tenant: &str) -> Self {
+        Self { name: tenant_origin(&self.name, tenant), key: self.key.clone() }
+    }
+
+    /// The signed statement that so many records have this root.
+    pub(crate) fn checkpoint(&self, size: u64, root: &Hash) -> String {
+        self.sign(&format!("{}\n{size}\n{}\n", self.name, STANDARD.encode(root)))
+    }
+
     /// The note over `text`, which ends with a newline.
     pub(crate) fn sign(&self, text: &str) -> String {
         let signature = self.key.sign(text.as_bytes());
@@ -102,7 +114,7 @@ impl Signer {
 
     fn from_seed(name: &str, seed: &[u8]) -> Option<Self> {
         let key = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
-        Some(Self { name: name.to_owned(), key })
+        Some(Self { name: name.to_owned(), key: Arc::new(key) })
     }
 
     fn public(&self) -> [u8; 32] {
@@ -143,6 +155,11 @@ impl Verifier {
         &self.name
     }
 
+    /// That of a tenant's tree.
+    pub(crate) fn of_tenant(&self, tenant: &str) -> Self {
+        Self { name: tenant_origin(&self.name, tenant), key: self.key }
+    }
+
     pub(crate) fn to_text(&self) -> String {
         let id = u32::from_be_bytes(key_id(&self.name, &self.key));
         format!("{}+{id:08x}+{}", self.name, STANDARD.encode([&[ED25519_TYPE], self.key.as_slice()].concat()))
@@ -172,6 +189,16 @@ impl Verifier {
         }
         if signed { Ok(text) } else { Err("it is not signed by this key") }
     }
+}
+
+/// The verifier key of a tenant's tree, by that of its log.
+pub fn tenant_key(vkey: &str, tenant: &str) -> Result<String, VerifyError> {
+    Ok(Verifier::parse(vkey)?.of_tenant(tenant).to_text())
+}
+
+/// The name of a tenant's tree.
+fn tenant_origin(log: &str, tenant: &str) -> String {
+    format!("{log}/tenant/{tenant}")
 }
 
 /// Whether a text can name a key: printable ASCII without space and `+`.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use cofferdam_audit::{AuditError, Log, LogConfig, Note, Signer};
+use cofferdam_audit::{AuditError, DeriveConfig, Log, LogConfig, Note, Signer};
 use cofferdam_authz::{Authorizer, Identities};
 use cofferdam_control::{Control, ControlConfig, Meter, OwnIssuerConfig};
 use cofferdam_gateway::client::{HttpsJwks, Trust};
@@ -133,6 +133,8 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         clock,
         random,
         uploads: cofferdam_gateway::Uploads::default(),
+        public_tiles: config.audit.public_tiles,
+        receipts: config.audit.receipts,
         metrics: Arc::default(),
         tallies: Tallies::default(),
     };
@@ -310,6 +312,7 @@ fn open_log(
         rollup_window: ROLLUP_WINDOW,
         queue_records: QUEUE_RECORDS,
         privacy: config.audit.privacy(),
+        derive: Some(DeriveConfig { tenant_roots_every: Duration::from_millis(config.audit.tenant_roots_ms) }),
         ..config.audit.settings(LogConfig::new(layout.audit(), config.origin.clone()))
     };
     let opened = Log::open(settings, signer, clock.clone(), random.clone());

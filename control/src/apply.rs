@@ -271,6 +271,7 @@ impl Change<'_> {
             | Manage::ReadLogs { .. }
             | Manage::SimulatePolicy { .. }
             | Manage::QueryAudit { .. }
+            | Manage::Prove(_)
             | Manage::ListCells { .. }
             | Manage::RecycleCells { .. }
             | Manage::Keep(_)

@@ -1,6 +1,6 @@
 //! Settings of the log that are an operator's to choose.
 //!
-//! Owns `[audit]` of the configuration file and the counts that a heartbeat tells. Must never hold a setting that would
+//! Owns when the node does less for its log's sake, and the counts that a heartbeat tells. Must never hold a setting that would
 //! let something happen unrecorded.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,29 +9,10 @@ use std::time::Duration;
 use cofferdam_audit::{Counts, LogConfig, Thresholds};
 use serde::Deserialize;
 
+use crate::config::AuditConfig;
 use crate::node::Node;
 
 const MIB: u64 = 1024 * 1024;
-
-/// `[audit]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AuditConfig {
-    /// What the node does less of as its log's disk runs out of room or takes too long, and when.
-    pub warn: Rung,
-    /// Calls of `relaxed` routes are refused.
-    pub shed: Rung,
-    /// Only calls with safe methods are taken.
-    pub read_only: Rung,
-    /// Nothing is taken.
-    pub deny: Rung,
-    /// Room kept by a file, which is given up so that a full disk can be recorded. None when 0.
-    pub reserve_mib: u64,
-    /// Time between two heartbeats in the log.
-    pub heartbeat_ms: u64,
-    /// Old records that are read again each second, to find a disk that forgets. None when 0.
-    pub scrub_mib_per_second: u64,
-}
 
 /// What one step is taken for: less room than this, or a sync that takes longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -41,20 +22,6 @@ pub struct Rung {
     pub free_mib: u64,
     /// Time of one sync.
     pub sync_ms: u64,
-}
-
-impl Default for AuditConfig {
-    fn default() -> Self {
-        Self {
-            warn: Rung { free_mib: 1_024, sync_ms: 2_000 },
-            shed: Rung { free_mib: 512, sync_ms: 10_000 },
-            read_only: Rung { free_mib: 256, sync_ms: 20_000 },
-            deny: Rung { free_mib: 64, sync_ms: 30_000 },
-            reserve_mib: 16,
-            heartbeat_ms: 60_000,
-            scrub_mib_per_second: 0,
-        }
-    }
 }
 
 impl AuditConfig {
@@ -78,7 +45,7 @@ impl AuditConfig {
     }
 
     /// The setting that cannot work, and why.
-    pub(crate) fn flaw(&self) -> Option<(&'static str, &'static str, &'static str)> {
+    pub(crate) fn rung_out_of_order(&self) -> Option<(&'static str, &'static str, &'static str)> {
         if !self.thresholds().are_ordered() {
             let message = "each step of `[audit]` must be taken for less room and slower syncs than the one before it";
             return Some(("deny", message, "order `warn`, `shed`, `read_only` and `deny`"));
@@ -142,12 +109,12 @@ mod tests {
     #[test]
     fn defaults_are_in_order_and_what_is_not_is_refused() {
         let usual = AuditConfig::default();
-        assert_eq!(usual.flaw(), None);
+        assert_eq!(usual.rung_out_of_order(), None);
         let shed = Rung { free_mib: 2_048, ..usual.shed };
-        assert!(AuditConfig { shed, ..usual.clone() }.flaw().is_some());
+        assert!(AuditConfig { shed, ..usual.clone() }.rung_out_of_order().is_some());
         let deny = Rung { sync_ms: 1, ..usual.deny };
-        assert!(AuditConfig { deny, ..usual.clone() }.flaw().is_some());
-        assert!(AuditConfig { heartbeat_ms: 0, ..usual.clone() }.flaw().is_some());
+        assert!(AuditConfig { deny, ..usual.clone() }.rung_out_of_order().is_some());
+        assert!(AuditConfig { heartbeat_ms: 0, ..usual.clone() }.rung_out_of_order().is_some());
         let settings = usual.settings(LogConfig::new("log", "a/b"));
         assert_eq!((settings.reserve_bytes, settings.thresholds.free_bytes[3]), (16 * MIB, 64 * MIB));
     }

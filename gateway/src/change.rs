@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::body::Inbound;
 use crate::drain::Phase;
+use crate::evidence::{self, Evidence};
 use crate::limits::Standing;
 use crate::manage::Asked;
 use crate::node::Node;
@@ -63,6 +64,7 @@ pub(crate) async fn manage(
     let reply = match change(node, &mut entry, body, &mut watch).await {
         Ok(Told::Json(value)) => Reply::json(StatusCode::OK, &value, &request, &standing),
         Ok(Told::Text(kind, text)) => Reply::text(StatusCode::OK, kind, text, &request, &standing),
+        Ok(Told::Evidence(evidence)) => Reply::evidence(evidence, &request, &standing),
         Err(refusal) => Reply::refused(&refusal, &request, &standing, Ran::default()),
     };
     entry.close(reply.timed(watch.steps())).await.map_err(|error| {
@@ -77,6 +79,8 @@ enum Told {
     Json(serde_json::Value),
     /// Text of a media type.
     Text(&'static str, String),
+    /// Bytes of the log's, or made from them.
+    Evidence(Evidence),
 }
 
 async fn change(
@@ -99,6 +103,10 @@ async fn change(
             tokio::task::block_in_place(|| inquire::simulate(node, tenant, simulation, by_operator))?
         }
         Manage::QueryAudit { tenant, range } => tokio::task::block_in_place(|| inquire::records(node, tenant, range))?,
+        Manage::Prove(prove) => {
+            let evidence = tokio::task::block_in_place(|| evidence::permitted(node, prove))?;
+            return Ok(Told::Evidence(evidence));
+        }
         Manage::ListCells { tenant, function } => observe::cells(node, tenant, function.as_ref()),
         Manage::RecycleCells { tenant, function } => {
             let told = match function {

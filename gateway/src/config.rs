@@ -14,7 +14,6 @@ use cofferdam_control::OwnIssuerConfig;
 use cofferdam_model::{FunctionLimits, Isolation, Limits};
 use serde::Deserialize;
 
-use crate::audit::AuditConfig;
 use crate::egress::{EgressConfig, EgressSetupError};
 use crate::error::GatewayError;
 use crate::root::{Provider, RootKeyConfig};
@@ -60,7 +59,7 @@ pub struct ServerConfig {
     /// How usage is counted.
     #[serde(default)]
     pub usage: UsageConfig,
-    /// What of a call is recorded, and how long records are kept.
+    /// What of a call is recorded, how long records are kept, and what the log gives to whom.
     #[serde(default)]
     pub audit: AuditConfig,
     /// What functions may ask of the outside, and how that is done.
@@ -208,6 +207,10 @@ impl ServerConfig {
         if !(100..=3_600_000).contains(&self.usage.every_ms) {
             let message = "`usage.every_ms` must be from 100 to 3,600,000";
             return wrong(&["usage", "every_ms"], message, "leave it out for ten seconds");
+        }
+        if !(100..=3_600_000).contains(&self.audit.tenant_roots_ms) {
+            let message = "`audit.tenant_roots_ms` must be from 100 to 3,600,000";
+            return wrong(&["audit", "tenant_roots_ms"], message, "leave it out for ten seconds");
         }
         if !(1..=86_400).contains(&self.root_key.keep_seconds) {
             let message = "`root_key.keep_seconds` must be from 1 to 86,400";

@@ -16,10 +16,13 @@ use serde::de::DeserializeOwned;
 use crate::egress::{check_ceiling, check_rules};
 use crate::refusal::Refusal;
 
+pub(crate) use asked::parameter;
+
 mod asked;
 mod govern;
 mod keep;
 mod people;
+mod prove;
 mod sealed;
 
 /// A recognised management call, its names not looked up yet.
@@ -29,7 +32,7 @@ pub(crate) struct Asked {
     names: Vec<String>,
 }
 
-/// Every management path there is; `*` is a name.
+/// Every management path there is; `*` is a name, and `**` the rest.
 const TABLE: &[(&str, &str, Action)] = &[
     ("POST", "tenants", Action::CreateTenant),
     ("GET", "tenants", Action::ListTenants),
@@ -71,6 +74,10 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("DELETE", "tenants/*/policies/*", Action::RemovePolicy),
     ("POST", "tenants/*/simulate", Action::SimulatePolicy),
     ("GET", "tenants/*/audit", Action::QueryAudit),
+    ("GET", "tenants/*/tree/**", Action::ProveAudit),
+    ("GET", "audit/checkpoint", Action::ReadTiles),
+    ("GET", "audit/tile/entries/**", Action::ReadEntries),
+    ("GET", "audit/tile/**", Action::ReadTiles),
     ("POST", "tenants/*/keys", Action::CreateKey),
     ("GET", "tenants/*/keys", Action::ListKeys),
     ("DELETE", "keys/*", Action::RevokeKey),
@@ -92,11 +99,22 @@ const TABLE: &[(&str, &str, Action)] = &[
 ];
 
 fn names_of(pattern: &str, path: &str) -> Option<Vec<String>> {
+    let (pattern, path, rest) = match pattern.strip_suffix("/**") {
+        Some(pattern) => {
+            let (at, _) = path.match_indices('/').nth(pattern.matches('/').count())?;
+            (pattern, path.get(..at)?, Some(path.get(at + 1..).filter(|rest| !rest.is_empty())?))
+        }
+        None => (pattern, path, None),
+    };
     let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
     let mut names = Vec::new();
     loop {
         match (pattern.next(), path.next()) {
-            (None, None) => return Some(names),
+            (None, None) => {
+                // The rest is taken as it stands.
+                names.extend(rest.map(str::to_owned));
+                return Some(names);
+            }
             (Some("*"), Some(name)) if !name.is_empty() => names.push(decoded(name)?),
             (Some(fixed), Some(part)) if fixed == part => {}
             _ => return None,
@@ -262,6 +280,9 @@ fn reading(action: Action, names: &Names<'_>, query: Option<&str>) -> Result<Man
             let range = asked::audit_range(query)?;
             Manage::QueryAudit { tenant: names.tenant()?, range }
         }
+        Action::ProveAudit | Action::ReadTiles | Action::ReadEntries => {
+            Manage::Prove(prove::operation(action, names, query)?)
+        }
         Action::ListSecrets => Manage::ListSecrets { function: names.function()? },
         Action::ListSecretVersions => {
             Manage::ListSecretVersions { function: names.function()?, name: names.text(2)?.to_owned() }
@@ -335,6 +356,19 @@ mod tests {
             assert!(matches!(recognise(&Method::GET, path), Err(Refusal::NotFound)), "{path}");
         }
         assert!(matches!(recognise(&Method::PATCH, "tenants"), Err(Refusal::MethodNotAllowed { .. })));
+    }
+
+    #[test]
+    fn the_rest_of_a_path_is_one_name() {
+        let names = |path: &str| recognise(&Method::GET, path).map(|asked| (asked.action, asked.names));
+        assert_eq!(names("audit/tile/0/x001/067.p/5").unwrap(), (Action::ReadTiles, vec!["0/x001/067.p/5".into()]));
+        assert_eq!(names("audit/tile/entries/067").unwrap(), (Action::ReadEntries, vec!["067".into()]));
+        assert_eq!(names("audit/checkpoint").unwrap(), (Action::ReadTiles, vec![]));
+        let own = (Action::ProveAudit, vec!["acme".into(), "tile/0/000".into()]);
+        assert_eq!(names("tenants/acme/tree/tile/0/000").unwrap(), own);
+        for path in ["audit/tile", "audit/tile/", "audit", "tenants/acme/tree", "tenants//tree/checkpoint"] {
+            assert!(names(path).is_err(), "{path}");
+        }
     }
 
     #[test]

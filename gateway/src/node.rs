@@ -16,6 +16,7 @@ use crate::drain::Drain;
 use crate::limits::Limiter;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::receipts::Receipts;
 
 /// Components that may be uploaded and held in memory at once.
 const UPLOADS: usize = 2;
@@ -50,6 +51,10 @@ pub struct Node {
     pub random: Arc<dyn Random>,
     /// Uploads under way.
     pub uploads: Uploads,
+    /// Whether the log's checkpoint and hash tiles are for whoever asks.
+    pub public_tiles: bool,
+    /// When answers carry receipts.
+    pub receipts: Receipts,
     /// What has happened so far, in numbers.
     pub metrics: Arc<Metrics>,
     /// What the log is held against.

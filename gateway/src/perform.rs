@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use crate::body::{self, Inbound};
 use crate::call::Received;
 use crate::drain::{Hold, Phase};
+use crate::evidence;
 use crate::limits::{Admission, Standing};
 use crate::live::Picture;
 use crate::node::Node;
@@ -275,6 +276,22 @@ pub(crate) async fn health(node: &Node, turn: &Turn, at: &Circumstances) -> Resu
             Reply::json(StatusCode::OK, &told, &at.request, &standing)
         }
         _ => Reply::json(StatusCode::OK, &serde_json::json!({ "status": "ok" }), &at.request, &standing),
+    };
+    node.log.tally(&CallFacts::of(at), reply).map_err(unrecorded)
+}
+
+/// Gives evidence of the log that nobody is asked for who they are: it tells nothing to whoever cannot use it. Counted
+/// like a health question.
+pub(crate) async fn evidence(
+    node: &Node,
+    open: evidence::Open,
+    query: Option<&str>,
+    at: &Circumstances,
+) -> Result<Recorded<Reply>, Unrecorded> {
+    let standing = Standing::default();
+    let reply = match evidence::open(node, open, query).await {
+        Ok(evidence) => Reply::evidence(evidence, &at.request, &standing),
+        Err(refusal) => Reply::refused(&refusal, &at.request, &standing, Ran::default()),
     };
     node.log.tally(&CallFacts::of(at), reply).map_err(unrecorded)
 }

@@ -20,7 +20,9 @@ use crate::identify::{Unknown, identify, is_bare};
 use crate::limits::Standing;
 use crate::listen::{Arrived, Handler, Reset};
 use crate::live::Picture;
+use crate::manage::Asked;
 use crate::node::Node;
+use crate::receipts::RECEIPT;
 use crate::refusal::Refusal;
 use crate::respond::{OutBody, Ran, Reply, respond};
 use crate::routes::Target;
@@ -66,27 +68,49 @@ async fn answer(node: &Arc<Node>, arrived: Arrived) -> Result<Response<OutBody>,
     let closable = arrived.connection.version == Version::HTTP_11;
     let secret = carries_secret(&arrived);
     let mut counting = node.metrics.count();
-    let mut watch = Watch::start(node.clock.clone());
-    let mut unseen = Unseen { node, source: Some(arrived.connection.peer.ip()), answered: false };
+    let mut along = Along {
+        watch: Watch::start(node.clock.clone()),
+        unseen: Unseen { node, source: Some(arrived.connection.peer.ip()), answered: false },
+        receipt: Wish { asked: node.receipts.asked_by(arrived.request.headers()), granted: false },
+    };
     node.tallies.came();
-    let (performed, refused) = match attempt(node, arrived, &mut watch, &mut unseen).await {
+    let (performed, refused) = match attempt(node, arrived, &mut along).await {
         Ok(performed) => (performed, false),
         Err(stopped) => {
-            unseen.seen();
-            (refuse(node, *stopped, &watch).await, true)
+            along.unseen.seen();
+            (refuse(node, *stopped, &along.watch).await, true)
         }
     };
-    unseen.answered = performed.is_ok();
+    along.unseen.answered = performed.is_ok();
     // An answer that streams is counted at its end; one that nobody gets, as what it is.
     counting.will_be(performed.as_ref().map_or(Some(Ending::PlatformFailed), |recorded| recorded.value().ending()));
     let recorded = performed?;
+    let receipt = along.receipt.granted.then(|| recorded.receipt(&node.log)).flatten();
     let mut response = respond(recorded);
+    if let Some(receipt) = receipt.and_then(|receipt| HeaderValue::from_str(&receipt.to_string()).ok()) {
+        response.headers_mut().insert(RECEIPT, receipt);
+    }
     // Who sends what has two readings is not listened to any further. A function's own 400 is no such thing.
     // What was read of a secret stays in the connection's buffers until those are freed, which wipes them.
     if closable && (secret || (refused && response.status() == StatusCode::BAD_REQUEST)) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// What goes along with a call and decides nothing: how long its steps take, whether anything is recorded of it yet, and
+/// whether its answer shall carry a receipt.
+struct Along<'a> {
+    watch: Watch,
+    unseen: Unseen<'a>,
+    receipt: Wish,
+}
+
+/// Whether the answer shall carry a receipt.
+struct Wish {
+    /// Whether the caller asked for one, which counts for those who are known.
+    asked: bool,
+    granted: bool,
 }
 
 /// A call of which nothing is recorded yet. Where its client leaves before anything is, that is counted.
@@ -123,7 +147,7 @@ fn carries_secret(arrived: &Arrived) -> bool {
 }
 
 /// The straight way. Whatever goes wrong before an entry is open comes out as `Stopped` and is recorded as that.
-async fn attempt(node: &Arc<Node>, arrived: Arrived, watch: &mut Watch, unseen: &mut Unseen<'_>) -> Attempted {
+async fn attempt(node: &Arc<Node>, arrived: Arrived, along: &mut Along<'_>) -> Attempted {
     // Read the head: one reading, or none.
     let mut call = call::receive(arrived, (&node.limits, &node.recorded), &*node.clock, &*node.random)
         .map_err(|rejected| Stopped::at(&rejected.circumstances, rejected.refusal))?;
@@ -134,17 +158,21 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived, watch: &mut Watch, unseen: 
     standing.take(node.limiter.source(at.source)).map_err(|refusal| Stopped::limited(&at, &standing, refusal))?;
 
     // Route: on the canonical path, in one immutable picture of what exists.
-    watch.enter(Step::Route);
+    along.watch.enter(Step::Route);
     let picture = node.live.load();
     picture.doors.check(&at, call.came.as_ref()).map_err(|refusal| Stopped::at(&at, refusal))?;
-    let turn = match turn(&picture, &call) {
+    let turn = match turn(&picture, &call, node.public_tiles) {
         Ok(turn @ (Turn::Health | Turn::Ready)) => {
-            unseen.seen();
+            along.unseen.seen();
             return Ok(perform::health(node, &turn, &at).await);
         }
         Ok(Turn::Published(document)) => {
-            unseen.seen();
+            along.unseen.seen();
             return Ok(perform::published(node, document, &at).await);
+        }
+        Ok(Turn::Evidence(open)) => {
+            along.unseen.seen();
+            return Ok(perform::evidence(node, open, call.query.as_deref(), &at).await);
         }
         // Below `/-/` only those who are known learn what there is not.
         Err(refusal) if !is_reserved(&at.path) => return Err(Stopped::at(&at, refusal)),
@@ -152,53 +180,68 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived, watch: &mut Watch, unseen: 
     };
 
     // A place among the calls under way; health never has to wait for one.
-    watch.enter(Step::Limits);
+    along.watch.enter(Step::Limits);
     let admission = node.limiter.admit().map_err(|refusal| Stopped::at(&at, refusal))?;
     let hold = node.drain.hold();
 
     // Authenticate. Nothing shown is nobody; something bad is never nobody.
     if let Ok(Turn::Token) = &turn {
-        return log_in(node, call, standing, (watch, unseen)).await;
+        return log_in(node, call, standing, along).await;
     }
-    let caller = known(node, &picture, &mut call, &mut standing, watch).await?;
+    let caller = known(node, &picture, &mut call, &mut standing, &mut along.watch).await?;
+    along.receipt.granted = along.receipt.asked && caller.kind() != PrincipalKind::Anonymous;
     let turn = turn.map_err(|refusal| Stopped::known(&at, &caller, &Standing::default(), refusal))?;
 
     // Authorize exactly what would be done; open the entry with the permit; only then do it, from the permit.
     match turn {
         Turn::Invoke(target) => {
-            watch.enter(Step::Authorize);
+            along.receipt.granted |= target.receipt;
+            along.watch.enter(Step::Authorize);
             let permit = permit(node, &picture, caller, target.invoke.clone(), at, &standing)?;
             // What all callers of a tenant share is charged for those alone who may call.
-            watch.enter(Step::Limits);
+            along.watch.enter(Step::Limits);
             if let Err(refusal) = limit_target(node, &target, &mut standing) {
                 return Err(Stopped::with(permit.facts(), standing, refusal));
             }
-            watch.enter(Step::Open);
+            along.watch.enter(Step::Open);
             let entry = enter(node, permit)?;
-            unseen.seen();
-            let held = perform::Held { admission, hold, standing, watch: watch.clone() };
+            along.unseen.seen();
+            let held = perform::Held { admission, hold, standing, watch: along.watch.clone() };
             Ok(perform::invoke(node, entry, target, &picture, call, held).await)
         }
-        Turn::Manage(asked) => {
-            watch.enter(Step::Body);
-            let stopped = |refusal| Stopped::known(&at, &caller, &standing, refusal);
-            let body = change::read(node, &asked, call.body).await.map_err(stopped)?;
-            watch.enter(Step::Authorize);
-            let picture = still(node, &picture, &caller).map_err(stopped)?;
-            // Reading and hashing up to 64 MiB must not hold up the other calls of this thread.
-            let asked = tokio::task::block_in_place(|| {
-                let query = call.query.as_deref();
-                asked.operation(&picture.snapshot, &*node.random, query, &body, perform::digest)
-            });
-            let operation = asked.map_err(stopped)?;
-            let permit = permit(node, &picture, caller, operation, at, &standing)?;
-            watch.enter(Step::Open);
-            let entry = enter(node, permit)?;
-            unseen.seen();
-            Ok(change::manage(node, entry, body, (standing, watch.clone())).await)
+        Turn::Manage(asked) => managed(node, &picture, caller, (call, asked), standing, along).await,
+        Turn::Health | Turn::Ready | Turn::Published(_) | Turn::Evidence(_) | Turn::Token => {
+            Err(Stopped::at(&at, Refusal::NotFound))
         }
-        Turn::Health | Turn::Ready | Turn::Published(_) | Turn::Token => Err(Stopped::at(&at, Refusal::NotFound)),
     }
+}
+
+/// The rest of the way of a change, or of a look at what exists: its body must be whole to be decided on.
+async fn managed(
+    node: &Arc<Node>,
+    picture: &Picture,
+    caller: Principal,
+    (call, asked): (Received, Asked),
+    standing: Standing,
+    along: &mut Along<'_>,
+) -> Attempted {
+    let at = call.circumstances;
+    along.watch.enter(Step::Body);
+    let stopped = |refusal| Stopped::known(&at, &caller, &standing, refusal);
+    let body = change::read(node, &asked, call.body).await.map_err(stopped)?;
+    along.watch.enter(Step::Authorize);
+    let picture = still(node, picture, &caller).map_err(stopped)?;
+    // Reading and hashing up to 64 MiB must not hold up the other calls of this thread.
+    let asked = tokio::task::block_in_place(|| {
+        let query = call.query.as_deref();
+        asked.operation(&picture.snapshot, &*node.random, query, &body, perform::digest)
+    });
+    let operation = asked.map_err(stopped)?;
+    let permit = permit(node, &picture, caller, operation, at, &standing)?;
+    along.watch.enter(Step::Open);
+    let entry = enter(node, permit)?;
+    along.unseen.seen();
+    Ok(change::manage(node, entry, body, (standing, along.watch.clone())).await)
 }
 
 /// Who calls, as far as that was shown, within the limits of one caller.
@@ -232,12 +275,8 @@ fn still(node: &Node, before: &Picture, caller: &Principal) -> Result<Arc<Pictur
 }
 
 /// The same way for whoever asks for a token: what is shown is in the body, so that is read first.
-async fn log_in(
-    node: &Arc<Node>,
-    call: Received,
-    mut standing: Standing,
-    (watch, unseen): (&mut Watch, &mut Unseen<'_>),
-) -> Attempted {
+async fn log_in(node: &Arc<Node>, call: Received, mut standing: Standing, along: &mut Along<'_>) -> Attempted {
+    let Along { watch, unseen, .. } = along;
     watch.enter(Step::Body);
     let bare = is_bare(&call);
     let at = call.circumstances;

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::call::strip_hop_by_hop;
+use crate::evidence::Evidence;
 use crate::limits::Standing;
 use crate::refusal::Refusal;
 
@@ -123,10 +124,19 @@ impl Reply {
         request: &RequestId,
         standing: &Standing,
     ) -> Self {
-        let bytes = Bytes::from(text);
+        Self::own(status, Evidence { kind, cache: "no-store", bytes: text.into() }, request, standing)
+    }
+
+    /// Evidence of the log.
+    pub(crate) fn evidence(evidence: Evidence, request: &RequestId, standing: &Standing) -> Self {
+        Self::own(StatusCode::OK, evidence, request, standing)
+    }
+
+    fn own(status: StatusCode, evidence: Evidence, request: &RequestId, standing: &Standing) -> Self {
+        let Evidence { kind, cache, bytes } = evidence;
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
         let mut outcome = facts(status, Origin::Platform, Ending::Answered, Ran::default());
         outcome.usage.bytes_out = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         outcome.body = Some(digest_of(&bytes));

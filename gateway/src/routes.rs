@@ -23,6 +23,8 @@ pub struct Target {
     pub limit: Option<(RouteId, Rate)>,
     /// Most bytes of a request body.
     pub body_bytes: u64,
+    /// Whether its answers carry receipts, whoever calls.
+    pub receipt: bool,
     methods: Vec<Method>,
 }
 
@@ -30,7 +32,7 @@ impl Target {
     /// A target that takes every method and has no limit of its own.
     pub fn direct(invoke: Invoke, deployment: Arc<Deployment>) -> Self {
         let body_bytes = invoke.limits.request_bytes;
-        Self { invoke, deployment, limit: None, body_bytes, methods: Vec::new() }
+        Self { invoke, deployment, limit: None, body_bytes, receipt: false, methods: Vec::new() }
     }
 
     fn takes(&self, method: &Method) -> bool {
@@ -125,7 +127,8 @@ fn paths<'a>(
         let body_bytes = route.spec.body_bytes.unwrap_or(u64::MAX).min(invoke.limits.request_bytes);
         let methods = route.spec.methods.iter().filter_map(|m| m.parse().ok()).collect();
         let limit = route.spec.limit.map(|rate| (route.id.clone(), rate));
-        let target = Target { invoke, deployment: deployment.clone(), limit, body_bytes, methods };
+        let receipt = route.spec.receipt;
+        let target = Target { invoke, deployment: deployment.clone(), limit, body_bytes, receipt, methods };
         grouped.entry((&route.spec.host, &route.spec.path)).or_default().push(Arc::new(target));
     }
     let mut hosts: HashMap<String, Paths> = HashMap::new();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::call::Received;
+use crate::evidence::Open;
 use crate::live::Picture;
 use crate::manage::{Asked, recognise};
 use crate::refusal::Refusal;
@@ -20,6 +21,8 @@ pub(crate) enum Turn {
     Ready,
     /// What others verify tokens of the node's own issuer by.
     Published(Document),
+    /// Evidence of the log that is for whoever asks.
+    Evidence(Open),
     /// A token of the node's own issuer.
     Token,
     /// A function.
@@ -38,7 +41,7 @@ pub(crate) enum Document {
 }
 
 /// Finds it, or says that there is nothing.
-pub(crate) fn turn(picture: &Picture, call: &Received) -> Result<Turn, Refusal> {
+pub(crate) fn turn(picture: &Picture, call: &Received, public_tiles: bool) -> Result<Turn, Refusal> {
     let path = &*call.circumstances.path;
     let Some(reserved) = path.strip_prefix("/-/") else {
         return match picture.routes.find(&call.circumstances.host, path, &call.method) {
@@ -47,6 +50,12 @@ pub(crate) fn turn(picture: &Picture, call: &Received) -> Result<Turn, Refusal> 
             Found::Nothing => Err(Refusal::NotFound),
         };
     };
+    if let Some(open) = reserved.strip_prefix("v1/audit/").and_then(|path| Open::at(path, public_tiles)) {
+        return match call.method {
+            Method::GET | Method::HEAD => Ok(Turn::Evidence(open)),
+            _ => Err(Refusal::MethodNotAllowed { allow: "GET, HEAD".into() }),
+        };
+    }
     match reserved {
         "health" | "ready" | "issuer/jwks" | "issuer/.well-known/openid-configuration"
             if call.method != Method::GET && call.method != Method::HEAD =>

@@ -17,6 +17,7 @@ pub mod keep;
 pub mod limits;
 pub mod machine;
 pub mod operation;
+pub mod prove;
 pub mod random;
 pub mod reading;
 pub mod resource;
@@ -40,7 +41,7 @@ pub use id::{
 };
 pub use limits::{FunctionLimits, Limits, Rate, TenantLimits};
 pub use machine::{ClientAccount, ClientCa, KeyKind, KeySettings, Network};
-pub use operation::{Action, Govern, Grants, Invoke, Keep, Manage, Operation, Resource};
+pub use operation::{Action, Govern, Grants, Invoke, Keep, Manage, Operation, Prove, Resource};
 pub use random::{OsRandom, Random};
 pub use reading::{AuditRange, CursorError, LogCursor, LogRange, UsageCursor, UsageRange};
 pub use revocation::{Revived, RevocationTarget};

@@ -20,7 +20,7 @@ mod touched;
 
 pub use crate::govern::{Govern, OrganisationRef};
 pub use crate::resource::Resource;
-pub use crate::{invoke::Invoke, keep::Keep};
+pub use crate::{invoke::Invoke, keep::Keep, prove::Prove};
 pub use manage::Grant;
 pub use touched::{Grants, Operation};
 
@@ -149,6 +149,12 @@ actions! {
     ReadLogs,
     /// Read the log's records of what happened in a tenant.
     QueryAudit,
+    /// Read a tenant's records with what proves that they are all.
+    ProveAudit,
+    /// Read the log's checkpoint and hash tiles. On the platform.
+    ReadTiles,
+    /// Read the log's records of everybody. On the platform.
+    ReadEntries,
     /// See a tenant's cells.
     ListCells,
     /// Have a tenant's cells replaced.
@@ -180,6 +186,8 @@ pub enum Manage {
     Govern(Govern),
     /// Set what is kept of the log. On the installation.
     Keep(Keep),
+    /// Read evidence of the log.
+    Prove(Prove),
     /// Make a tenant.
     CreateTenant {
         /// Its name.

@@ -30,4 +30,7 @@ pub struct RouteSpec {
     /// Bytes of a request body, below the function's own limit.
     #[serde(default)]
     pub body_bytes: Option<u64>,
+    /// Whether answers carry receipts, whoever calls. Callers who are known may ask for one anyway.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub receipt: bool,
 }

@@ -1,8 +1,8 @@
 //! `make bench`: what a call costs with everything on, measured on real nodes over real TLS.
 //!
 //! Owns the order and the tables of the README and of closing notes. Ratios of one run on one machine are what counts.
-//! `make bench ONLY=cells` measures one part: `load`, `tokens`, `cells`, `stops`, `neighbour`, `decide`, `unseal` or
-//! `peer`.
+//! `make bench ONLY=cells` measures one part: `load`, `tokens`, `cells`, `stops`, `neighbour`, `decide`, `unseal`,
+//! `peer` or `proofs`.
 
 mod cells;
 mod decide;
@@ -10,6 +10,7 @@ mod load;
 mod neighbour;
 mod noise;
 mod peer;
+mod proofs;
 mod stops;
 mod tenants;
 mod times;
@@ -45,6 +46,9 @@ async fn main() {
     }
     if wanted("unseal") {
         unseal::run();
+    }
+    if wanted("proofs") {
+        proofs::run();
     }
     if wanted("peer") {
         peer::run().await;

@@ -6,6 +6,7 @@ mod authorization;
 mod durability;
 mod egress;
 mod erasure;
+mod evidence;
 mod explain;
 mod identity;
 mod invocation;

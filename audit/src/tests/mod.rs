@@ -19,6 +19,8 @@ mod retain;
 mod select;
 mod shred;
 mod tamper;
+mod tenants;
+mod tiles;
 mod withhold;
 
 use std::fs;
@@ -196,6 +198,12 @@ impl Place {
 
     fn vkey(&self) -> String {
         self.signer().verifier_key()
+    }
+
+    /// The key of some other log of the same name.
+    fn other_key() -> String {
+        let home = tempfile::tempdir().unwrap();
+        Signer::create(&home.path().join("key"), ORIGIN, &SeededRandom::new(43)).unwrap().verifier_key()
     }
 
     fn config(&self) -> LogConfig {

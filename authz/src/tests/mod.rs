@@ -31,7 +31,7 @@ use cofferdam_model::operation::{FunctionRef, Grant, OrganisationRef};
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
     AuditRange, Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Govern, Invoke, Keep, KeyId,
-    KeySettings, Level, LogRange, Manage, OrganisationId, RequestId, Revived, RevocationId, RevocationTarget,
+    KeySettings, Level, LogRange, Manage, OrganisationId, Prove, RequestId, Revived, RevocationId, RevocationTarget,
     SecretValue, Simulation, TenantId, TlsVersion, UnixNanos, UsageRange, VersionId,
 };
 
@@ -190,6 +190,9 @@ impl World {
                 let (since, until) = (UnixNanos(0), UnixNanos(1));
                 Manage::QueryAudit { tenant, range: AuditRange { request: None, since, until, from: None, records: 1 } }
             }
+            "ProveAudit" => Manage::Prove(Prove::TenantCheckpoint { tenant }),
+            "ReadTiles" => Manage::Prove(Prove::Checkpoint),
+            "ReadEntries" => Manage::Prove(Prove::Entries { path: text() }),
             _ => self.manage_sealed(action, function, tenant),
         }
     }

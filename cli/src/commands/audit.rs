@@ -13,6 +13,7 @@ use cofferdam_model::{TenantId, UnixNanos};
 use serde_json::{Value, json};
 
 use super::Context;
+use super::evidence::{self, Evidence};
 use crate::failure::{Failure, Kind, chain};
 
 /// Arguments of `cofferdam audit`.
@@ -63,11 +64,16 @@ enum Audit {
     Hold(super::keep::HoldArgs),
     /// Destroy the keys that what records disclose of a subject is sealed under; what they seal is gone for good
     Shred(super::keep::ShredArgs),
+    #[command(flatten)]
+    Evidence(Evidence),
 }
 
 /// Runs `cofferdam audit`.
 pub(crate) fn run(args: &AuditArgs, context: &Context) -> Result<(), Failure> {
     let dir = args.log.clone().unwrap_or_else(|| context.layout.audit());
+    if let Audit::Evidence(what) = &args.what {
+        return evidence::run(what, args.log.as_deref(), context);
+    }
     if !dir.is_dir() && !matches!(args.what, Audit::Key | Audit::Hold(_) | Audit::Shred(_)) {
         return Err(Failure::new(Kind::NotFound, format!("there is no log at `{}`", dir.display())));
     }
@@ -101,6 +107,7 @@ pub(crate) fn run(args: &AuditArgs, context: &Context) -> Result<(), Failure> {
             let key = own_key(context)?;
             context.output.result(&json!({ "key": key }), || vec![key.clone()])
         }
+        Audit::Evidence(_) => Ok(()),
     }
 }
 
@@ -111,15 +118,16 @@ fn export(dir: &Path, filter: &Filter, fields: &[Option<Field>], out: impl std::
     withhold::export(dir, filter, fields.iter().flatten().copied().collect(), out)
 }
 
-fn own_key(context: &Context) -> Result<String, Failure> {
+pub(super) fn own_key(context: &Context) -> Result<String, Failure> {
     Ok(Signer::load(&context.layout.audit_key())?.verifier_key())
 }
 
-fn refused(error: &VerifyError) -> Failure {
+pub(super) fn refused(error: &VerifyError) -> Failure {
     let message = chain(error);
     match error {
         VerifyError::Key { .. } => Failure::new(Kind::Usage, message),
         VerifyError::File { .. } => Failure::internal(message),
+        VerifyError::Proof { .. } => Failure::new(Kind::Finding, message),
         VerifyError::Segment { .. }
         | VerifyError::Missing { .. }
         | VerifyError::Short { .. }
@@ -174,7 +182,7 @@ fn field(text: &str) -> Result<Option<Field>, String> {
     }
 }
 
-fn tenant_id(text: &str) -> Result<TenantId, String> {
+pub(super) fn tenant_id(text: &str) -> Result<TenantId, String> {
     TenantId::parse(text).map_err(|error| format!("{error}; `cofferdam tenant list` shows ids"))
 }
 

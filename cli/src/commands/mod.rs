@@ -8,6 +8,7 @@ pub(crate) mod audit;
 pub(crate) mod cells;
 pub(crate) mod client_ca;
 pub(crate) mod doctor;
+pub(crate) mod evidence;
 pub(crate) mod function;
 pub(crate) mod init;
 pub(crate) mod inquiry;

@@ -222,7 +222,7 @@ fn routes(tables: Vec<Table<'_>>, functions: &[Function]) -> Result<Vec<RouteSpe
 
 /// One route, and where its path stands.
 fn route(table: Table<'_>, functions: &[Function]) -> Result<(RouteSpec, std::ops::Range<usize>), Wrong> {
-    table.only(&["host", "path", "methods", "function", "public", "audit", "limit", "body"])?;
+    table.only(&["host", "path", "methods", "function", "public", "audit", "limit", "body", "receipt"])?;
     let (host, path) = (table.need_text("host")?, table.need_text("path")?);
     let function = table.need_text("function")?;
     let methods = table.texts("methods")?;
@@ -230,6 +230,7 @@ fn route(table: Table<'_>, functions: &[Function]) -> Result<(RouteSpec, std::op
     let body = table.text("body")?.map(|text| text.try_map("the size", |text| units::bytes(text))).transpose()?;
     let limit = table.table("limit")?.map(rate).transpose()?;
     let public = table.flag("public")?.is_some_and(|flag| flag.value);
+    let receipt = table.flag("receipt")?.is_some_and(|flag| flag.value);
     let known: Vec<_> = functions.iter().map(|function| function.name.as_str()).collect();
     if !known.contains(&function.value.as_str()) {
         let message = format!("function `{}` is not in this manifest", function.value);
@@ -244,6 +245,7 @@ fn route(table: Table<'_>, functions: &[Function]) -> Result<(RouteSpec, std::op
         audit: audit.map(|level| level.value).unwrap_or_default(),
         limit: limit.as_ref().map(|limit| limit.value),
         body_bytes: body.map(|body| body.value),
+        receipt,
     };
     // One after the other, so that each is refused at its own place.
     check_route(&spec).map_err(|error| refused(limit.map_or(0..0, |limit| limit.span), &error))?;

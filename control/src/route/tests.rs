@@ -12,6 +12,7 @@ fn spec(methods: &[&str], path: &str) -> RouteSpec {
         audit: Default::default(),
         limit: None,
         body_bytes: None,
+        receipt: false,
     }
 }
 

@@ -10,6 +10,9 @@ use cofferdam_audit::retain::Retention;
 use http::{HeaderName, header};
 use serde::Deserialize;
 
+use crate::audit::Rung;
+use crate::receipts::Receipts;
+
 /// Fields of a request that can be recorded at most.
 const HEADERS: usize = 16;
 const DAY: Duration = Duration::from_secs(86_400);
@@ -17,7 +20,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const LEAST_BYTES: u64 = 128 * 1024 * 1024;
 
 /// What an operator sets about the log.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditConfig {
     /// Fields of records that are never stored: their commitments stay, their values are lost to everybody.
@@ -32,6 +35,49 @@ pub struct AuditConfig {
     pub retention_days: Option<u32>,
     /// Bytes above which the oldest records are pruned; kept for ever when absent.
     pub retention_bytes: Option<u64>,
+    /// What the node does less of as its log's disk runs out of room or takes too long, and when.
+    pub warn: Rung,
+    /// Calls of `relaxed` routes are refused.
+    pub shed: Rung,
+    /// Only calls with safe methods are taken.
+    pub read_only: Rung,
+    /// Nothing is taken.
+    pub deny: Rung,
+    /// Room kept by a file, which is given up so that a full disk can be recorded. None when 0.
+    pub reserve_mib: u64,
+    /// Time between two heartbeats in the log.
+    pub heartbeat_ms: u64,
+    /// Old records that are read again each second, to find a disk that forgets. None when 0.
+    pub scrub_mib_per_second: u64,
+    /// Whether the checkpoint and the hash tiles are for whoever asks. Records never are.
+    pub public_tiles: bool,
+    /// When answers carry receipts.
+    pub receipts: Receipts,
+    /// Time between two records of the roots of tenants' trees.
+    pub tenant_roots_ms: u64,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self {
+            redact: Vec::new(),
+            headers: Vec::new(),
+            claims: None,
+            shred: false,
+            retention_days: None,
+            retention_bytes: None,
+            warn: Rung { free_mib: 1_024, sync_ms: 2_000 },
+            shed: Rung { free_mib: 512, sync_ms: 10_000 },
+            read_only: Rung { free_mib: 256, sync_ms: 20_000 },
+            deny: Rung { free_mib: 64, sync_ms: 30_000 },
+            reserve_mib: 16,
+            heartbeat_ms: 60_000,
+            scrub_mib_per_second: 0,
+            public_tiles: false,
+            receipts: Receipts::Asked,
+            tenant_roots_ms: 10_000,
+        }
+    }
 }
 
 impl AuditConfig {
@@ -101,7 +147,7 @@ impl AuditConfig {
             let message = format!("`audit.retention_bytes` must be at least {LEAST_BYTES}");
             return Some(("retention_bytes", message, "leave it out to keep records for ever"));
         }
-        None
+        self.rung_out_of_order().map(|(key, message, remedy)| (key, message.to_owned(), remedy))
     }
 }
 

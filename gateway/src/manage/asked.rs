@@ -56,7 +56,13 @@ pub(super) fn audit_range(query: Option<&str>) -> Result<AuditRange, Refusal> {
     })
 }
 
-fn parameter(query: Option<&str>, name: &str) -> Result<Option<String>, Refusal> {
+/// Number of the record to begin with: `from`.
+pub(super) fn from(query: Option<&str>) -> Result<u64, Refusal> {
+    Ok(bounded(query, "from", 0..=u64::MAX)?.unwrap_or(0))
+}
+
+/// A parameter of a query, decoded.
+pub(crate) fn parameter(query: Option<&str>, name: &str) -> Result<Option<String>, Refusal> {
     let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let Some((_, given)) = pairs.into_iter().find(|(key, _)| *key == name) else { return Ok(None) };
     decoded(given).map(Some).ok_or_else(|| invalid(format!("`{name}` is not text")))

@@ -27,6 +27,7 @@ impl Operation for Manage {
         match self {
             Self::Govern(govern) => govern.action(),
             Self::Keep(keep) => keep.action(),
+            Self::Prove(prove) => prove.action(),
             Self::CreateTenant { .. } => Action::CreateTenant,
             Self::PutTenantSettings { .. } => Action::PutTenantSettings,
             Self::SuspendTenant { .. } => Action::SuspendTenant,
@@ -90,6 +91,7 @@ impl Operation for Manage {
             | Self::RotateRootKey { .. }
             | Self::ReadRootKey
             | Self::ReadMetrics => platform_tenant(),
+            Self::Prove(prove) => prove.tenant(),
             Self::ReadTenant { tenant }
             | Self::ReadUsage { tenant, .. }
             | Self::PutMember { tenant, .. }
@@ -143,6 +145,7 @@ impl Operation for Manage {
             | Self::RotateRootKey { .. }
             | Self::ReadRootKey
             | Self::ReadMetrics => Resource::Platform,
+            Self::Prove(prove) => prove.resource(),
             Self::PutFunction { function, .. }
             | Self::PublishVersion { function, .. }
             | Self::PruneVersions { function, .. }
@@ -177,6 +180,7 @@ impl Operation for Manage {
         match self {
             Self::Govern(govern) => govern.detail(),
             Self::Keep(keep) => keep.detail(),
+            Self::Prove(prove) => prove.detail(),
             Self::CreateTenant { name } => Some(format!("name={name}")),
             Self::PutTenantSettings { tenant, settings } => Some(settings_detail(tenant, settings)),
             Self::SuspendTenant { tenant, reason } => Some(format!("tenant={tenant} reason={reason}")),
