@@ -35,6 +35,6 @@ mod tests;
 pub use effects::{Effect, Effects};
 pub use entry::{Closing, Entry, Recorded};
 pub use error::{AuditError, VerifyError};
-pub use follow::{Followed, Follower};
+pub use follow::{Followed, Follower, KINDS};
 pub use log::{Log, LogConfig, Note, Opened};
 pub use signer::Signer;

@@ -387,6 +387,14 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_kinds_is_that_of_all_records() {
+        let records = all(&facts(), &outcome_facts(), "x");
+        let kinds = records.iter().map(|encoded| json(encoded).1["kind"].to_string());
+        let told: std::collections::BTreeSet<String> = kinds.collect();
+        assert_eq!(told, crate::KINDS.iter().map(|kind| format!("\"{kind}\"")).collect());
+    }
+
+    #[test]
     fn every_record_is_canonical_json_with_version_time_and_salt() {
         for encoded in all(&facts(), &outcome_facts(), "x") {
             let (text, value) = json(&encoded);

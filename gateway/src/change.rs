@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cofferdam_audit::{Entry, Recorded};
 use cofferdam_authz::Permit;
-use cofferdam_model::operation::FunctionRef;
+use cofferdam_model::operation::{FunctionRef, SinkReset};
 use cofferdam_model::{
     EgressRule, Ending, FunctionId, Govern, LogRange, Manage, Operation as _, OrganisationId, TenantId,
 };
@@ -95,8 +95,14 @@ async fn change(node: &Node, entry: &mut Entry<Permit<Manage>>, body: Bytes) -> 
             };
             serde_json::json!({ "cells": told })
         }
+        Manage::ListSinks => node.sinks.told(),
+        Manage::ResetSink(SinkReset { sink, to }) => {
+            node.sinks.reset(sink, *to).await?;
+            serde_json::json!({ "sink": sink, "next": to })
+        }
         Manage::ReadMetrics => {
-            let text = node.metrics.exposition(&node.sandbox.gauges(), &node.identities.gauges());
+            let (gauges, sinks) = (node.sandbox.gauges(), node.sinks.standing());
+            let text = node.metrics.exposition(&gauges, &node.identities.gauges(), &sinks);
             return Ok(Told::Text(metrics::MEDIA_TYPE, text));
         }
         Manage::RotateIssuerKey { .. } => rotated(node, recorded)?,

@@ -3,12 +3,14 @@
 //! Owns the way of every request, from the first byte of its connection to the last byte of its answer, written as one
 //! straight function in [`pipeline`]. Must never run a guest, decide by itself or answer what is not recorded.
 
+mod aws;
 pub mod body;
 pub mod call;
 pub mod certificate;
 mod change;
 pub mod client;
 pub mod config;
+mod credentials;
 pub mod doors;
 pub mod drain;
 pub mod egress;
@@ -33,6 +35,7 @@ pub mod respond;
 pub mod root;
 pub mod routes;
 pub mod signed;
+pub mod sinks;
 mod sniff;
 mod stream;
 pub mod tls;

@@ -15,6 +15,7 @@ use crate::drain::Drain;
 use crate::limits::Limiter;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::sinks::Sinks;
 
 /// Components that may be uploaded and held in memory at once.
 const UPLOADS: usize = 2;
@@ -33,6 +34,8 @@ pub struct Node {
     pub authorizer: Arc<Authorizer>,
     /// What exists.
     pub live: Live,
+    /// Where the log is streamed to.
+    pub sinks: Sinks,
     /// What was used.
     pub meter: Arc<Meter>,
     /// Where functions run.

@@ -253,13 +253,24 @@ pub(crate) async fn health(node: &Node, turn: &Turn, at: &Circumstances) -> Resu
     let reply = match turn {
         Turn::Ready if !serving => Reply::refused(&Refusal::NotReady, &at.request, &standing, Ran::default()),
         // Calls that need no secret are answered, so this is no reason to send them elsewhere: it is said, not refused.
-        Turn::Ready if node.live.control().vault().trouble().is_some() => {
-            let told = serde_json::json!({ "status": "degraded", "secrets": "unavailable" });
-            Reply::json(StatusCode::OK, &told, &at.request, &standing)
-        }
+        Turn::Ready => Reply::json(StatusCode::OK, &degraded(node), &at.request, &standing),
         _ => Reply::json(StatusCode::OK, &serde_json::json!({ "status": "ok" }), &at.request, &standing),
     };
     node.log.tally(&CallFacts::of(at), reply).map_err(unrecorded)
+}
+
+/// What does not stand as it should. Which sink it is, and why, is not for strangers.
+fn degraded(node: &Node) -> serde_json::Value {
+    let mut told = serde_json::Map::new();
+    if node.live.control().vault().trouble().is_some() {
+        told.insert("secrets".to_owned(), "unavailable".into());
+    }
+    if node.sinks.step().is_some() {
+        told.insert("audit_sinks".to_owned(), "behind".into());
+    }
+    let status = if told.is_empty() { "ok" } else { "degraded" };
+    told.insert("status".to_owned(), status.into());
+    told.into()
 }
 
 /// Gives what tokens of the node's own issuer are verified by: nothing in it is secret, and nobody is asked who they

@@ -123,6 +123,10 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
             if let Err(refusal) = limit_target(node, &target, &mut standing) {
                 return Err(Box::new(Stopped { facts, refusal, standing, alone: false }));
             }
+            // What a sink asks for that is too far behind: its records are not to be outrun for ever.
+            if !node.sinks.admits(target.invoke.audit) {
+                return Err(Box::new(Stopped { facts, refusal: Refusal::AuditBehind, standing, alone: false }));
+            }
             let Ok(entry) = node.log.enter(permit) else {
                 return Err(Stopped::unrecordable(facts));
             };

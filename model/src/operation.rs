@@ -21,7 +21,7 @@ mod touched;
 pub use crate::govern::{Govern, OrganisationRef};
 pub use crate::invoke::Invoke;
 pub use crate::resource::Resource;
-pub use manage::Grant;
+pub use manage::{Grant, SinkReset};
 pub use touched::{Grants, Operation};
 
 macro_rules! actions {
@@ -155,6 +155,10 @@ actions! {
     RecycleCells,
     /// Read the node's counters. On the platform.
     ReadMetrics,
+    /// See where the log is streamed to, and how far that is behind. On the platform.
+    ListSinks,
+    /// Stream the log to a sink from another record on. On the platform.
+    ResetSink,
 }
 
 /// A function as a management operation names it.
@@ -487,4 +491,8 @@ pub enum Manage {
     },
     /// Read the node's counters.
     ReadMetrics,
+    /// See how it stands with sinks.
+    ListSinks,
+    /// Put a sink's cursor somewhere else.
+    ResetSink(SinkReset),
 }

@@ -1,6 +1,6 @@
 //! `audit`: reading and checking the log, from its files alone.
 //!
-//! Owns how a verdict is told. Must never need the node, nor write to the log.
+//! Owns how a verdict is told. Must never need the node (but for `sinks`, which are the node's), nor write to the log.
 
 use std::path::PathBuf;
 
@@ -12,6 +12,7 @@ use cofferdam_model::{TenantId, UnixNanos};
 use serde_json::{Value, json};
 
 use super::Context;
+use super::sinks::{self, SinksArgs};
 use crate::failure::{Failure, Kind, chain};
 
 /// Arguments of `cofferdam audit`.
@@ -55,12 +56,14 @@ enum Audit {
     },
     /// Print the public key of the log, for whoever shall check it
     Key,
+    /// See where the log is streamed to, or have it streamed from another record on
+    Sinks(SinksArgs),
 }
 
 /// Runs `cofferdam audit`.
 pub(crate) fn run(args: &AuditArgs, context: &Context) -> Result<(), Failure> {
     let dir = args.log.clone().unwrap_or_else(|| context.layout.audit());
-    if !dir.is_dir() && !matches!(args.what, Audit::Key) {
+    if !dir.is_dir() && !matches!(args.what, Audit::Key | Audit::Sinks(_)) {
         return Err(Failure::new(Kind::NotFound, format!("there is no log at `{}`", dir.display())));
     }
     match &args.what {
@@ -91,6 +94,7 @@ pub(crate) fn run(args: &AuditArgs, context: &Context) -> Result<(), Failure> {
             let key = own_key(context)?;
             context.output.result(&json!({ "key": key }), || vec![key.clone()])
         }
+        Audit::Sinks(args) => sinks::run(args, context),
     }
 }
 
