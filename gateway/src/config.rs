@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::egress::{EgressConfig, EgressSetupError};
 use crate::error::GatewayError;
 use crate::root::{Provider, RootKeyConfig};
-use crate::sinks::{AuditConfig, Wrong};
+use crate::sinks::{self, AuditConfig, Wrong};
 
 /// Bytes of a configuration file.
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -171,7 +171,8 @@ impl ServerConfig {
         let issuers = self.issuers.iter_mut().flat_map(|issuer| [&mut issuer.jwks_file, &mut issuer.hs256_secret_file]);
         let roots = std::iter::once(&mut self.root_key.provider).chain(&mut self.root_key.before);
         let roots = roots.flat_map(Provider::paths_mut);
-        let own = std::iter::once(&mut self.data).chain(&mut self.issuers_ca).chain(self.audit.paths_mut());
+        let own =
+            std::iter::once(&mut self.data).chain(&mut self.issuers_ca).chain(sinks::paths_mut(&mut self.audit.sinks));
         own.chain(tls).chain(issuers.flatten()).chain(roots)
     }
 
@@ -219,7 +220,7 @@ impl ServerConfig {
             let span = span_of(text, &["users", key]);
             return Err(at(path, text, span, format!("`users.{key}` {problem}"), "correct it"));
         }
-        if let Err(Wrong { at: place, key, message, remedy }) = self.audit.check() {
+        if let Err(Wrong { at: place, key, message, remedy }) = sinks::check(&self.audit.sinks) {
             return Err(at(path, text, span_of_sink(text, place, key), message, remedy));
         }
         for (name, value, least) in self.least() {

@@ -276,28 +276,28 @@ pub(crate) struct Wrong {
     pub(crate) remedy: &'static str,
 }
 
-impl AuditConfig {
-    pub(crate) fn check(&self) -> Result<(), Wrong> {
-        for (at, sink) in self.sinks.iter().enumerate() {
-            let twice = self.sinks.iter().take(at).any(|other| other.name == sink.name);
-            let flaw = if at >= SINKS {
-                Some(("name", format!("there are more than {SINKS} sinks"), "take some out"))
-            } else if twice {
-                Some(("name", "another sink has the same name".to_owned(), "give it another: its cursor is under it"))
-            } else {
-                sink.flaw()
-            };
-            if let Some((key, message, remedy)) = flaw {
-                let message = format!("sink `{}`: {message}", sink.name.chars().take(60).collect::<String>());
-                return Err(Wrong { at, key, message, remedy });
-            }
+/// What serde cannot say of all of them.
+pub(crate) fn check(sinks: &[SinkConfig]) -> Result<(), Wrong> {
+    for (at, sink) in sinks.iter().enumerate() {
+        let twice = sinks.iter().take(at).any(|other| other.name == sink.name);
+        let flaw = if at >= SINKS {
+            Some(("name", format!("there are more than {SINKS} sinks"), "take some out"))
+        } else if twice {
+            Some(("name", "another sink has the same name".to_owned(), "give it another: its cursor is under it"))
+        } else {
+            sink.flaw()
+        };
+        if let Some((key, message, remedy)) = flaw {
+            let message = format!("sink `{}`: {message}", sink.name.chars().take(60).collect::<String>());
+            return Err(Wrong { at, key, message, remedy });
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    pub(crate) fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        self.sinks.iter_mut().flat_map(|sink| sink.to.paths_mut())
-    }
+/// The files they name.
+pub(crate) fn paths_mut(sinks: &mut [SinkConfig]) -> impl Iterator<Item = &mut PathBuf> {
+    sinks.iter_mut().flat_map(|sink| sink.to.paths_mut())
 }
 
 type Flaw = (&'static str, String, &'static str);

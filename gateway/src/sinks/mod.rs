@@ -37,7 +37,7 @@ pub use cursor::Cursor;
 pub use error::SinkError;
 pub use state::Standing;
 
-pub(crate) use config::Wrong;
+pub(crate) use config::{Wrong, check, paths_mut};
 
 use batch::Batch;
 use state::{Reset, State};

@@ -138,6 +138,8 @@ impl Worker {
         } else {
             self.state.passed(batch.until);
         }
+        // Nothing is left that could fail to arrive.
+        self.state.arrived(0);
         Ok(match (over, batch.full) {
             (true, _) => Next::Over,
             (false, true) => Next::More,
