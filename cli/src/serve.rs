@@ -121,8 +121,6 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let listener = bind(&layout, &config).await?;
     let egress = way_out(&config, &listener.addresses(), &clock)?;
     let drain = Drain::new();
-    let sinks = Sinks::start(&config.audit.sinks, &log, &clock, &random);
-    let sinks = sinks.map_err(|error| Failure::config(chain(&error)))?;
     let node = Node {
         limiter: Limiter::new(&config.limits, clock.clone()),
         limits: config.limits.clone(),
@@ -130,7 +128,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         identities,
         authorizer,
         live: Live::new(control.clone(), egress),
-        sinks,
+        sinks: Sinks::start(&config.audit.sinks, &log, &clock, &random).map_err(|e| Failure::config(chain(&e)))?,
         meter: meter.clone(),
         sandbox: sandbox.clone(),
         drain: drain.clone(),

@@ -1,7 +1,8 @@
 //! What has happened so far, in numbers.
 //!
 //! Owns the counters of this crate and the text all counters are told in. Its labels are words of ours from closed
-//! lists, and names of sinks out of the configuration. Must never name a tenant, a function or a caller, and never take a lock on a call's way.
+//! lists, and names of sinks out of the configuration. Must never name a tenant, a function or a caller, and never take
+//! a lock on a call's way.
 
 use std::fmt::Write;
 use std::sync::Arc;

@@ -123,10 +123,6 @@ async fn attempt(node: &Arc<Node>, arrived: Arrived) -> Result<Result<Recorded<R
             if let Err(refusal) = limit_target(node, &target, &mut standing) {
                 return Err(Box::new(Stopped { facts, refusal, standing, alone: false }));
             }
-            // What a sink asks for that is too far behind: its records are not to be outrun for ever.
-            if !node.sinks.admits(target.invoke.audit) {
-                return Err(Box::new(Stopped { facts, refusal: Refusal::AuditBehind, standing, alone: false }));
-            }
             let Ok(entry) = node.log.enter(permit) else {
                 return Err(Stopped::unrecordable(facts));
             };
@@ -275,10 +271,11 @@ fn limit_caller(node: &Node, caller: &Principal, standing: &mut Standing) -> Res
 
 fn limit_target(node: &Node, target: &Target, standing: &mut Standing) -> Result<(), Refusal> {
     standing.take(node.limiter.tenant(&target.invoke.tenant))?;
-    match &target.limit {
-        Some((route, rate)) => standing.take(node.limiter.route(route, *rate)),
-        None => Ok(()),
+    if let Some((route, rate)) = &target.limit {
+        standing.take(node.limiter.route(route, *rate))?;
     }
+    // What a sink asks for that is too far behind: its records are not to be outrun for ever.
+    if node.sinks.admits(target.invoke.audit) { Ok(()) } else { Err(Refusal::AuditBehind) }
 }
 
 fn permit<A: Operation>(

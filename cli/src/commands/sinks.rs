@@ -1,7 +1,7 @@
 //! `audit sinks`: where the log is streamed to, how far that is behind, and starting over from another record.
 //!
-//! Owns how it is shown, and the same look at cursors without a node (`doctor`). Must never move a cursor itself: that is
-//! the node's to do, and to record.
+//! Owns how it is shown, and the same look at cursors without a node (`doctor`). Must never move a cursor itself: that
+//! is the node's to do, and to record.
 
 use clap::{Args, Subcommand};
 use cofferdam_audit::query;

@@ -97,7 +97,7 @@ impl Cursor {
         Ok(if same { Fit::Good } else { Fit::Strange("the log has another record in its place") })
     }
 
-    /// Index of the first record that must not be pruned yet. The one before `next` is what the cursor is recognised by.
+    /// Index of the first record that must not be pruned yet. The one before `next` is what the cursor is known by.
     pub fn needs(&self) -> u64 {
         self.next.saturating_sub(1)
     }

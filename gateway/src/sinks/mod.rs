@@ -173,7 +173,7 @@ impl Sinks {
         json!({ "sinks": each.collect::<Vec<Value>>(), "records": records })
     }
 
-    /// What the sink that is furthest beyond what it may be behind asks for: the hook of what a node does about its log.
+    /// What the sinks that are further behind than they may be ask for: the hook of what a node does about its log.
     pub fn step(&self) -> Option<OnLag> {
         match self.shared.step.load(Ordering::Relaxed) {
             0 => None,

@@ -1,8 +1,8 @@
 //! A sink that is a receiver of syslog over TLS.
 //!
-//! Owns the messages (RFC 5424), their framing (RFC 5425), and what counts as an acknowledgement. Syslog has none of its
-//! own: a batch has arrived once the receiver, told that this was all, ends the connection as TLS wants it, which it
-//! cannot do before it has read everything. Must never take a connection that merely broke for that.
+//! Owns the messages (RFC 5424), their framing (RFC 5425), and what counts as an acknowledgement. Syslog has none of
+//! its own: a batch has arrived once the receiver, told that this was all, ends the connection as TLS wants it, which
+//! it cannot do before it has read everything. Must never take a connection that merely broke for that.
 
 use std::io;
 
@@ -112,8 +112,8 @@ mod tests {
         let about = About { name: "s".into(), origin: "cofferdam.example/node-1".into(), version: "1.2.3" };
         let mut out = Vec::new();
         frame(&mut out, &message(&item, 13, &about));
-        let expected = "<109>1 2026-11-20T10:38:00.000000Z cofferdam.example cofferdam - refusal [meta sequenceId=\"1\"]\
-                        [origin software=\"cofferdam\" swVersion=\"1.2.3\"] {\"name\":\"ü\"}";
+        let expected = "<109>1 2026-11-20T10:38:00.000000Z cofferdam.example cofferdam - refusal \
+                        [meta sequenceId=\"1\"][origin software=\"cofferdam\" swVersion=\"1.2.3\"] {\"name\":\"ü\"}";
         assert_eq!(String::from_utf8(out).unwrap(), format!("{} {expected}", expected.len()));
     }
 }
