@@ -26,7 +26,8 @@ use tokio_rustls::TlsAcceptor;
 const CRASHES: usize = 5;
 const CALLS: usize = 150;
 const LIMITS: &str = "[limits]\nper_source = { per_second = 1000000, burst = 1000000 }\n\
-    per_principal = { per_second = 1000000, burst = 1000000 }\nper_tenant = { per_second = 1000000, burst = 1000000 }\n";
+    per_principal = { per_second = 1000000, burst = 1000000 }\n\
+    per_tenant = { per_second = 1000000, burst = 1000000 }\n";
 
 /// Somebody's receiver: takes what comes to `/in`, refuses now and then, and never answers `/hung`.
 struct Receiver {
