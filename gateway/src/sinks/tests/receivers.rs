@@ -91,11 +91,10 @@ fn message(text: &str) -> Option<(u32, Vec<&str>, &str)> {
     }
     cofferdam_model::UnixNanos::parse(at).filter(|_| at.len() <= 27 && at.ends_with('Z'))?;
     let data = parts.next()?;
-    let mut end = 0;
-    let mut left = data;
+    let (mut left, mut elements) = (data, 0);
     while let Some(element) = left.strip_prefix('[') {
-        let close = element.find(']')?;
-        let (name, parameters) = element[..close].split_once(' ')?;
+        let (element, rest) = element.split_once(']')?;
+        let (name, parameters) = element.split_once(' ')?;
         // Names without an `@` are IANA's alone.
         if !["timeQuality", "origin", "meta"].contains(&name) {
             return None;
@@ -108,10 +107,9 @@ fn message(text: &str) -> Option<(u32, Vec<&str>, &str)> {
         if !parameters.split(' ').all(quoted) {
             return None;
         }
-        end += close + 2;
-        left = &data[end..];
+        (left, elements) = (rest, elements + 1);
     }
-    let text = left.strip_prefix(' ').filter(|_| end > 0)?;
+    let text = left.strip_prefix(' ').filter(|_| elements > 0)?;
     Some((priority.parse().ok()?, head, text))
 }
 
