@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::error::{AuditError, VerifyError};
 use crate::log::Log;
-use crate::query::segments;
+use crate::query::{line, segments};
 use crate::segment::{self, SegmentReader, Step};
 use crate::tree::leaf_hash;
 
@@ -43,6 +43,8 @@ pub struct Followed<'a> {
     pub ending: Option<Ending>,
     /// What it used.
     pub usage: Option<Usage>,
+    /// All of it, with what stands beside its entry back in place.
+    pub record: &'a [u8],
 }
 
 #[derive(Deserialize)]
@@ -110,9 +112,37 @@ impl<'a> Followed<'a> {
             streamed: fields.streamed,
             ending,
             usage: fields.usage,
+            record,
         })
     }
+
+    /// The record as a line of JSON without its end, like those of `export`.
+    pub fn line(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.record.len().saturating_add(64));
+        line(&mut out, self.index, self.at, self.record);
+        out.truncate(out.trim_ascii_end().len());
+        out
+    }
 }
+
+/// Every kind of record there is.
+pub const KINDS: [&str; 15] = [
+    "call",
+    "intent",
+    "outcome",
+    "end",
+    "egress",
+    "refusal",
+    "refusals",
+    "gap",
+    "start",
+    "stop",
+    "event",
+    "recovered",
+    "heartbeat",
+    "pruned",
+    "tenant_roots",
+];
 
 /// A reader of a log that this process has open.
 pub struct Follower {
@@ -143,6 +173,14 @@ impl Follower {
     /// Shows the next `most` durable records, fewer where there are not as many, and gives how many it showed. Blocks
     /// on files.
     pub fn read(&mut self, most: u64, mut show: impl FnMut(Followed<'_>)) -> Result<u64, AuditError> {
+        self.read_while(most, |record| {
+            show(record);
+            true
+        })
+    }
+
+    /// The same, until `show` wants no more: the record it said so of is the last.
+    pub fn read_while(&mut self, most: u64, mut show: impl FnMut(Followed<'_>) -> bool) -> Result<u64, AuditError> {
         let until = self.log.records().min(self.next.saturating_add(most));
         let begun = self.next;
         if begun >= until {
@@ -151,8 +189,9 @@ impl Follower {
         if let Some((number, reader)) = &mut self.segment {
             reader.look_again().map_err(AuditError::file("read", segment::path(&self.dir, *number)))?;
         }
-        while self.next < until {
-            self.step(&mut show)?;
+        let mut more = true;
+        while more && self.next < until {
+            self.step(&mut |record: Followed<'_>| more = show(record))?;
         }
         Ok(self.next - begun)
     }
@@ -169,7 +208,7 @@ impl Follower {
             Step::Frame(frame) if frame.index < self.next => Ok(()),
             Step::Frame(frame) => {
                 let index = frame.index;
-                match Followed::read(index, frame.payload.entry()) {
+                match Followed::read(index, &frame.payload.merged()) {
                     Some(record) => show(record),
                     None => return Err(self.damaged(number, offset, "it is not a record")),
                 }

@@ -65,7 +65,7 @@ pub use derive::{DeriveConfig, Published};
 pub use effects::{Effect, Effects};
 pub use entry::{Closing, Entry, Recorded};
 pub use error::{AuditError, VerifyError};
-pub use follow::{Followed, Follower};
+pub use follow::{Followed, Follower, KINDS};
 pub use ladder::{Step, Thresholds};
 pub use log::{Log, LogConfig, Note, Opened};
 pub use prove::{Bundle, Extends, TenantPage, TenantRoot, prove_in, tenant_page_in};

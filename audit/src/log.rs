@@ -327,7 +327,7 @@ impl Log {
     }
 
     /// Where it is.
-    pub(crate) fn dir(&self) -> &std::path::Path {
+    pub fn dir(&self) -> &std::path::Path {
         &self.shared().config.dir
     }
 

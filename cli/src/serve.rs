@@ -18,6 +18,7 @@ use cofferdam_gateway::drain::Drain;
 use cofferdam_gateway::egress::Egress;
 use cofferdam_gateway::limits::Limiter;
 use cofferdam_gateway::listen::{Listener, ListenerCounts};
+use cofferdam_gateway::sinks::Sinks;
 use cofferdam_gateway::tls::Tls;
 use cofferdam_gateway::{Live, Node, Subjects, Tallies, certificate};
 use cofferdam_model::{Clock, OsRandom, Random, SystemClock};
@@ -41,6 +42,10 @@ const SETTLE: Duration = Duration::from_secs(2);
 const ISSUER_KEYS_EVERY: Duration = Duration::from_secs(60);
 /// Steps of counting usage for which a stop is held up.
 const STEPS_AT_STOP: usize = 32;
+/// Time that sinks get at a stop for what they have not sent; the rest is sent after the next start.
+const SINKS_AT_STOP: Duration = Duration::from_secs(3);
+/// Time that what blocks gets once all is over.
+const RUNTIME_AT_STOP: Duration = Duration::from_secs(5);
 /// Records that may wait for the disk.
 const QUEUE_RECORDS: usize = 16 * 1024;
 
@@ -74,7 +79,10 @@ pub(crate) fn run(args: &ServeArgs, data: &Path, json: bool) -> Result<(), Failu
         builder.worker_threads(threads);
     }
     let runtime = builder.enable_all().build().map_err(|error| failed("starting the runtime", &error))?;
-    runtime.block_on(serve(config, json))
+    let served = runtime.block_on(serve(config, json));
+    // A file of a sink's on a disk that hangs must not keep a node that has stopped.
+    runtime.shutdown_timeout(RUNTIME_AT_STOP);
+    served
 }
 
 /// Keeps secrets out of core dumps and away from debuggers of the same user. Where the kernel refuses, it stays as it
@@ -127,6 +135,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         identities,
         authorizer,
         live: Live::new(control.clone(), egress),
+        sinks: Sinks::start(&config.audit.sinks, &log, &clock, &random).map_err(|e| Failure::config(chain(&e)))?,
         meter: meter.clone(),
         sandbox: sandbox.clone(),
         drain: drain.clone(),
@@ -159,7 +168,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let holding = tokio::spawn(keep_issuer_keys(node.clone()));
     let beats = Beats { node: node.clone(), listening: listener.counts() };
     let beating = tokio::spawn(beats.clone().keep(Duration::from_millis(config.audit.heartbeat_ms)));
-    let mut serving = tokio::spawn(listener.serve(node, drain.clone()));
+    let mut serving = tokio::spawn(listener.serve(node.clone(), drain.clone()));
     let reason = tokio::select! {
         reason = signals.told_to_stop() => reason,
         _ = &mut serving => "listening ended",
@@ -170,6 +179,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     // What the log holds is final now; what is not counted here is at the next start.
     [counting, pruning, keeping, renewing, holding].iter().for_each(|task| task.abort());
     count(&meter, STEPS_AT_STOP).await;
+    node.sinks.finish(SINKS_AT_STOP).await;
     Ok(())
 }
 

@@ -275,7 +275,9 @@ impl Change<'_> {
             | Manage::ListCells { .. }
             | Manage::RecycleCells { .. }
             | Manage::Keep(_)
-            | Manage::ReadMetrics => Err(ControlError::NotAChange { action: operation.action().as_str() }),
+            | Manage::ReadMetrics
+            | Manage::ListSinks
+            | Manage::ResetSink(_) => Err(ControlError::NotAChange { action: operation.action().as_str() }),
         }?;
         Ok((Touched::Tenant(operation.tenant()), answer))
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use cofferdam_audit::{Entry, Note, Recorded};
 use cofferdam_authz::Permit;
 use cofferdam_model::id::platform_tenant;
-use cofferdam_model::operation::FunctionRef;
+use cofferdam_model::operation::{FunctionRef, SinkReset};
 use cofferdam_model::{
     EgressRule, Ending, FunctionId, Govern, Keep, KeyKind, LogRange, Manage, Operation as _, OrganisationId, Step,
     TenantId,
@@ -115,10 +115,15 @@ async fn change(
             };
             serde_json::json!({ "cells": told })
         }
+        Manage::ListSinks => node.sinks.told(),
+        Manage::ResetSink(SinkReset { sink, to }) => {
+            node.sinks.reset(sink, *to).await?;
+            serde_json::json!({ "sink": sink, "next": to })
+        }
         Manage::ReadMetrics => {
-            let keys = node.live.control().vault().gauges();
-            let (cells, log) = (node.sandbox.gauges(), node.log.standing());
-            let text = node.metrics.exposition(&cells, &node.identities.gauges(), &keys, &log);
+            let (cells, identities) = (node.sandbox.gauges(), node.identities.gauges());
+            let (keys, log) = (node.live.control().vault().gauges(), node.log.standing());
+            let text = node.metrics.exposition(&cells, &identities, &keys, &log, &node.sinks.standing());
             return Ok(Told::Text(metrics::MEDIA_TYPE, text));
         }
         Manage::RotateIssuerKey { .. } => rotated(node, recorded)?,

@@ -171,14 +171,16 @@ impl Exchange {
     }
 }
 
-struct Target {
+/// Who is asked, and for what.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
     /// As the `Host` field gives it.
-    authority: String,
+    pub(crate) authority: String,
     /// Without brackets.
-    host: String,
-    port: u16,
-    path: Uri,
-    name: ServerName<'static>,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) path: Uri,
+    pub(crate) name: ServerName<'static>,
 }
 
 fn bad_url(url: &str, reason: &'static str) -> GatewayError {
@@ -186,7 +188,7 @@ fn bad_url(url: &str, reason: &'static str) -> GatewayError {
 }
 
 impl Target {
-    fn parse(url: &str) -> Result<Self, GatewayError> {
+    pub(crate) fn parse(url: &str) -> Result<Self, GatewayError> {
         let uri: Uri = url.parse().map_err(|_| bad_url(url, "it is malformed"))?;
         if uri.scheme_str() != Some("https") {
             return Err(bad_url(url, "only `https` is spoken"));
@@ -203,7 +205,8 @@ impl Target {
     }
 }
 
-fn roots(trust: &Trust) -> Result<RootCertStore, GatewayError> {
+/// The certificates of those who are trusted.
+pub(crate) fn roots(trust: &Trust) -> Result<RootCertStore, GatewayError> {
     let mut store = RootCertStore::empty();
     let location = match trust {
         Trust::Native => {

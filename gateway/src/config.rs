@@ -17,6 +17,7 @@ use serde::Deserialize;
 use crate::egress::{EgressConfig, EgressSetupError};
 use crate::error::GatewayError;
 use crate::root::{Provider, RootKeyConfig};
+use crate::sinks::{self, Wrong};
 
 pub use self::audit::AuditConfig;
 
@@ -177,7 +178,9 @@ impl ServerConfig {
         let issuers = self.issuers.iter_mut().flat_map(|issuer| [&mut issuer.jwks_file, &mut issuer.hs256_secret_file]);
         let roots = std::iter::once(&mut self.root_key.provider).chain(&mut self.root_key.before);
         let roots = roots.flat_map(Provider::paths_mut);
-        std::iter::once(&mut self.data).chain(&mut self.issuers_ca).chain(tls).chain(issuers.flatten()).chain(roots)
+        let own =
+            std::iter::once(&mut self.data).chain(&mut self.issuers_ca).chain(sinks::paths_mut(&mut self.audit.sinks));
+        own.chain(tls).chain(issuers.flatten()).chain(roots)
     }
 
     /// What serde cannot say: values that would stop the node from working, or from meaning what they say.
@@ -233,6 +236,9 @@ impl ServerConfig {
         if let Some(Err((key, problem))) = self.users.as_ref().map(OwnIssuerConfig::check) {
             let span = span_of(text, &["users", key]);
             return Err(at(path, text, span, format!("`users.{key}` {problem}"), "correct it"));
+        }
+        if let Err(Wrong { at: place, key, message, remedy }) = sinks::check(&self.audit.sinks) {
+            return Err(at(path, text, span_of_sink(text, place, key), message, remedy));
         }
         for (name, value, least) in self.least() {
             if value < least {
@@ -315,6 +321,13 @@ fn span_of(text: &str, keys: &[&str]) -> Option<Range<usize>> {
         item = item.get(key)?;
     }
     item.span()
+}
+
+/// Where a setting of a sink stands; where the sink does, when it is not set.
+fn span_of_sink(text: &str, place: usize, key: &str) -> Option<Range<usize>> {
+    let document = toml_edit::Document::parse(text).ok()?;
+    let sink = document.as_item().get("audit")?.get("sinks")?.get(place)?;
+    sink.get(key).and_then(toml_edit::Item::span).or_else(|| sink.span())
 }
 
 #[cfg(test)]

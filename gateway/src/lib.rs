@@ -4,12 +4,14 @@
 //! straight function in [`pipeline`]. Must never run a guest, decide by itself or answer what is not recorded.
 
 mod audit;
+mod aws;
 pub mod body;
 pub mod call;
 pub mod certificate;
 mod change;
 pub mod client;
 pub mod config;
+mod credentials;
 pub mod doors;
 pub mod drain;
 pub mod egress;
@@ -36,6 +38,7 @@ pub mod respond;
 pub mod root;
 pub mod routes;
 pub mod signed;
+pub mod sinks;
 mod sniff;
 mod stream;
 mod subjects;

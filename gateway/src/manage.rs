@@ -5,7 +5,7 @@
 
 use cofferdam_control::Snapshot;
 use cofferdam_model::id::is_name;
-use cofferdam_model::operation::FunctionRef;
+use cofferdam_model::operation::{FunctionRef, SinkReset};
 use cofferdam_model::{
     Action, Digest, FunctionId, FunctionSettings, Manage, Random, RouteSpec, Simulation, TenantId, TenantSettings,
 };
@@ -96,6 +96,8 @@ const TABLE: &[(&str, &str, Action)] = &[
     ("GET", "tenants/*/functions/*/cells", Action::ListCells),
     ("DELETE", "tenants/*/functions/*/cells", Action::RecycleCells),
     ("GET", "metrics", Action::ReadMetrics),
+    ("GET", "sinks", Action::ListSinks),
+    ("POST", "sinks/*/reset", Action::ResetSink),
 ];
 
 fn names_of(pattern: &str, path: &str) -> Option<Vec<String>> {
@@ -170,6 +172,12 @@ struct Keep {
     keep: u32,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GoOn {
+    to: u64,
+}
+
 impl Asked {
     /// Whether the body is a component, which may be much larger than the rest.
     pub(crate) fn takes_component(&self) -> bool {
@@ -235,6 +243,10 @@ impl Asked {
             Action::SuspendTenant | Action::ResumeTenant | Action::Revoke | Action::Reinstate => {
                 people::revoking(self.action, &names, body)?
             }
+            Action::ResetSink => {
+                let to = json::<GoOn>(body)?.to;
+                Manage::ResetSink(SinkReset { sink: names.text(0)?.to_owned(), to })
+            }
             Action::ListCells => Manage::ListCells { tenant: names.tenant()?, function: names.function_if_named()? },
             Action::RecycleCells => {
                 Manage::RecycleCells { tenant: names.tenant()?, function: names.function_if_named()? }
@@ -293,6 +305,7 @@ fn reading(action: Action, names: &Names<'_>, query: Option<&str>) -> Result<Man
         Action::ListUsers => Manage::ListUsers { tenant: names.tenant()? },
         Action::ListRevocations => Manage::ListRevocations { tenant: names.tenant()? },
         Action::ReadMetrics => Manage::ReadMetrics,
+        Action::ListSinks => Manage::ListSinks,
         // No path leads to any other: a function is called through its own, and changes are told apart before.
         _ => return Err(Refusal::NotFound),
     })

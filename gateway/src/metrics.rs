@@ -1,7 +1,8 @@
 //! What has happened so far, in numbers.
 //!
 //! Owns the counters of this crate and the text all counters are told in. Its labels are words of ours from closed
-//! lists. Must never name a tenant, a function or a caller, and never take a lock on a call's way.
+//! lists, and names of sinks out of the configuration. Must never name a tenant, a function or a caller, and never take
+//! a lock on a call's way.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cofferdam_control::vault::KeyGauges;
 use cofferdam_model::Ending;
 use cofferdam_sandbox::Gauges;
+
+use crate::sinks::Standing;
 
 /// Media type of the text.
 pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -63,6 +66,7 @@ impl Metrics {
         identities: &cofferdam_authz::Gauges,
         keys: &KeyGauges,
         log: &cofferdam_audit::Standing,
+        sinks: &[Standing],
     ) -> String {
         let mut text = Text(String::with_capacity(4096));
         let endings = Ending::ALL.iter().map(|ending| ending.as_str());
@@ -86,6 +90,7 @@ impl Metrics {
         text.identities(identities);
         text.keys(keys);
         text.log(log);
+        text.sinks(sinks);
         text.0
     }
 }
@@ -187,6 +192,27 @@ impl Text {
         self.plain(name, keys.spared);
     }
 
+    fn sinks(&mut self, sinks: &[Standing]) {
+        type Number = fn(&Standing) -> u64;
+        let families: [(&str, &str, &str, Number); 5] = [
+            ("cofferdam_sink_up", "gauge", "Whether records arrive at a sink: 0 where it is down.", |sink| {
+                u64::from(sink.state != "down")
+            }),
+            ("cofferdam_sink_lag_records", "gauge", "Records of the log that a sink is behind.", |sink| {
+                sink.lag_records
+            }),
+            ("cofferdam_sink_lag_seconds", "gauge", "Age of the oldest record on its way to a sink.", |sink| {
+                sink.lag_seconds
+            }),
+            ("cofferdam_sink_delivered_total", "counter", "Records that a sink acknowledged.", |sink| sink.delivered),
+            ("cofferdam_sink_failures_total", "counter", "Sendings to a sink that failed.", |sink| sink.failures),
+        ];
+        for (name, kind, help, number) in families {
+            self.family(name, kind, help);
+            sinks.iter().for_each(|sink| self.labelled(name, "sink", &sink.name, number(sink)));
+        }
+    }
+
     fn plain(&mut self, name: &str, value: u64) {
         let _ = writeln!(self.0, "{name} {value}");
     }
@@ -229,7 +255,7 @@ mod tests {
         for ending in Ending::ALL {
             let metrics = Metrics::default();
             metrics.ended(*ending);
-            let text = metrics.exposition(&gauges(), &Default::default(), &keys(), &Default::default());
+            let text = metrics.exposition(&gauges(), &Default::default(), &keys(), &Default::default(), &[]);
             for each in Ending::ALL {
                 let count = u8::from(each == ending);
                 let line = format!("cofferdam_calls_total{{ending=\"{}\"}} {count}\n", each.as_str());
@@ -248,13 +274,13 @@ mod tests {
         let mut failed = metrics.count();
         failed.will_be(Some(Ending::PlatformFailed));
         drop(failed);
-        let text = metrics.exposition(&gauges(), &Default::default(), &keys(), &Default::default());
+        let text = metrics.exposition(&gauges(), &Default::default(), &keys(), &Default::default(), &[]);
         assert!(text.contains("ending=\"client_gone\"} 1\n") && text.contains("ending=\"platform_failed\"} 1\n"));
     }
 
     #[test]
     fn every_line_is_a_comment_or_a_name_with_a_number() {
-        let text = Metrics::default().exposition(&gauges(), &Default::default(), &keys(), &Default::default());
+        let text = Metrics::default().exposition(&gauges(), &Default::default(), &keys(), &Default::default(), &[]);
         assert!(text.ends_with('\n') && text.contains("cofferdam_cells{state=\"blank\"} 2\n"));
         assert!(text.contains("cofferdam_cells_ended_total{cause=\"evicted\"} 7\n"));
         let mut described = std::collections::HashSet::new();

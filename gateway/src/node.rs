@@ -17,6 +17,7 @@ use crate::limits::Limiter;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::receipts::Receipts;
+use crate::sinks::Sinks;
 
 /// Components that may be uploaded and held in memory at once.
 const UPLOADS: usize = 2;
@@ -37,6 +38,8 @@ pub struct Node {
     pub authorizer: Arc<Authorizer>,
     /// What exists.
     pub live: Live,
+    /// Where the log is streamed to.
+    pub sinks: Sinks,
     /// What was used.
     pub meter: Arc<Meter>,
     /// Where functions run.

@@ -267,14 +267,7 @@ pub(crate) async fn health(node: &Node, turn: &Turn, at: &Circumstances) -> Resu
             Reply::refused(&Refusal::NotReady, &at.request, &standing, Ran::default())
         }
         // Calls that need no secret are answered, so this is no reason to send them elsewhere: it is said, not refused.
-        Turn::Ready if node.live.control().vault().trouble().is_some() => {
-            let told = serde_json::json!({ "status": "degraded", "secrets": "unavailable" });
-            Reply::json(StatusCode::OK, &told, &at.request, &standing)
-        }
-        Turn::Ready if step != Step::Normal => {
-            let told = serde_json::json!({ "status": "degraded", "log": step.as_str() });
-            Reply::json(StatusCode::OK, &told, &at.request, &standing)
-        }
+        Turn::Ready => Reply::json(StatusCode::OK, &degraded(node), &at.request, &standing),
         _ => Reply::json(StatusCode::OK, &serde_json::json!({ "status": "ok" }), &at.request, &standing),
     };
     node.log.tally(&CallFacts::of(at), reply).map_err(unrecorded)
@@ -294,6 +287,24 @@ pub(crate) async fn evidence(
         Err(refusal) => Reply::refused(&refusal, &at.request, &standing, Ran::default()),
     };
     node.log.tally(&CallFacts::of(at), reply).map_err(unrecorded)
+}
+
+/// What does not stand as it should. Which sink it is, and why, is not for strangers.
+fn degraded(node: &Node) -> serde_json::Value {
+    let mut told = serde_json::Map::new();
+    if node.live.control().vault().trouble().is_some() {
+        told.insert("secrets".to_owned(), "unavailable".into());
+    }
+    if node.sinks.step().is_some() {
+        told.insert("audit_sinks".to_owned(), "behind".into());
+    }
+    let step = node.log.standing().step;
+    if step != Step::Normal {
+        told.insert("log".to_owned(), step.as_str().into());
+    }
+    let status = if told.is_empty() { "ok" } else { "degraded" };
+    told.insert("status".to_owned(), status.into());
+    told.into()
 }
 
 /// Gives what tokens of the node's own issuer are verified by: nothing in it is secret, and nobody is asked who they

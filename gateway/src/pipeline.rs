@@ -371,10 +371,11 @@ fn limit_caller(node: &Node, caller: &Principal, standing: &mut Standing) -> Res
 
 fn limit_target(node: &Node, target: &Target, standing: &mut Standing) -> Result<(), Refusal> {
     standing.take(node.limiter.tenant(&target.invoke.tenant))?;
-    match &target.limit {
-        Some((route, rate)) => standing.take(node.limiter.route(route, *rate)),
-        None => Ok(()),
+    if let Some((route, rate)) = &target.limit {
+        standing.take(node.limiter.route(route, *rate))?;
     }
+    // What a sink asks for that is too far behind: its records are not to be outrun for ever.
+    if node.sinks.admits(target.invoke.audit) { Ok(()) } else { Err(Refusal::AuditBehind) }
 }
 
 fn permit<A: Operation>(

@@ -79,6 +79,8 @@ pub enum Refusal {
     NotReady,
     /// The call cannot be recorded, so it does not happen.
     AuditUnavailable,
+    /// Records are streamed too far behind, so calls are not made.
+    AuditBehind,
     /// A management request does not make sense.
     Invalid {
         /// What to change.
@@ -166,6 +168,7 @@ impl Refusal {
             | Self::Overloaded { .. }
             | Self::NotReady
             | Self::AuditUnavailable
+            | Self::AuditBehind
             | Self::SecretsUnavailable { .. }
             | Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::FunctionCpuExhausted | Self::FunctionWallExceeded => StatusCode::GATEWAY_TIMEOUT,
@@ -199,6 +202,7 @@ impl Refusal {
             Self::Overloaded { .. } => "overloaded",
             Self::NotReady => "not_ready",
             Self::AuditUnavailable => "audit_unavailable",
+            Self::AuditBehind => "audit_behind",
             Self::Invalid { .. } => "invalid",
             Self::Conflict { .. } => "conflict",
             Self::FunctionTrapped => "function_trapped",
@@ -243,6 +247,7 @@ impl Refusal {
             Self::Overloaded { .. } => "too many calls at once; come back after the time given",
             Self::NotReady => "the node is starting or stopping",
             Self::AuditUnavailable => "the call could not be recorded, so it was not made",
+            Self::AuditBehind => "records of calls are too far behind on their way elsewhere; come back later",
             Self::Escalates { message } | Self::SecretDenied { message } => message,
             Self::Invalid { message } | Self::Missing { message } | Self::Conflict { message } => message,
             Self::FunctionTrapped => "the function failed",
@@ -314,6 +319,7 @@ impl Refusal {
             | Self::BodyTooLarge
             | Self::BodyTimeout
             | Self::NotReady
+            | Self::AuditBehind
             | Self::Invalid { .. }
             | Self::Missing { .. }
             | Self::Conflict { .. } => Ending::Refused,

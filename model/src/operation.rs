@@ -21,7 +21,7 @@ mod touched;
 pub use crate::govern::{Govern, OrganisationRef};
 pub use crate::resource::Resource;
 pub use crate::{invoke::Invoke, keep::Keep, prove::Prove};
-pub use manage::Grant;
+pub use manage::{Grant, SinkReset};
 pub use touched::{Grants, Operation};
 
 macro_rules! actions {
@@ -169,6 +169,10 @@ actions! {
     ListHolds,
     /// Destroy the keys of what records disclose of a subject. On the platform.
     ShredSubject,
+    /// See where the log is streamed to, and how far that is behind. On the platform.
+    ListSinks,
+    /// Stream the log to a sink from another record on. On the platform.
+    ResetSink,
 }
 
 /// A function as a management operation names it.
@@ -507,4 +511,8 @@ pub enum Manage {
     },
     /// Read the node's counters.
     ReadMetrics,
+    /// See how it stands with sinks.
+    ListSinks,
+    /// Put a sink's cursor somewhere else.
+    ResetSink(SinkReset),
 }

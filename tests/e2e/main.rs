@@ -20,6 +20,7 @@ mod recycling;
 mod root_key;
 mod secrets;
 mod shutdown;
+mod sinks;
 mod stops;
 mod storage;
 mod tiers;

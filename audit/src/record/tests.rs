@@ -269,3 +269,11 @@ fn only_the_claims_that_are_asked_for_are_told() {
     }
     assert_eq!(told([].into_iter().collect()), serde_json::json!({}));
 }
+
+#[test]
+fn every_kind_is_in_the_list_of_kinds() {
+    for encoded in all(&facts(), &outcome_facts(), "x") {
+        let kind = json(&encoded).1["kind"].as_str().unwrap().to_owned();
+        assert!(crate::KINDS.contains(&kind.as_str()), "{kind}");
+    }
+}

@@ -32,6 +32,25 @@ fn followed_log_gives_each_record_once_across_segments_and_pauses() {
 }
 
 #[test]
+fn followed_log_stops_where_it_is_told_to_and_tells_records_as_they_are_exported() {
+    let place = Place::new();
+    let (log, _) = place.open().unwrap();
+    calls(&log, 40);
+    let (mut follower, mut lines, mut bytes) = (Follower::new(&log, 0), Vec::new(), 0);
+    while lines.len() < 40 {
+        let before = lines.len();
+        let read = follower.read_while(1000, |record| {
+            bytes += record.record.len();
+            lines.push(String::from_utf8(record.line()).unwrap());
+            lines.len() % 7 != 0
+        });
+        assert_eq!(read.unwrap(), (7 - before as u64 % 7).min(40 - before as u64));
+    }
+    assert!(bytes > 0);
+    assert_eq!(lines, crate::query::tail(&place.dir(), 40).unwrap());
+}
+
+#[test]
 fn followed_log_can_be_taken_up_anywhere_also_after_a_restart() {
     let place = Place::new();
     let (log, _) = place.open().unwrap();

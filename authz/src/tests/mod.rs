@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use cofferdam_model::clock::ManualClock;
 use cofferdam_model::id::platform_tenant;
-use cofferdam_model::operation::{FunctionRef, Grant, OrganisationRef};
+use cofferdam_model::operation::{FunctionRef, Grant, OrganisationRef, SinkReset};
 use cofferdam_model::random::SeededRandom;
 use cofferdam_model::{
     AuditRange, Circumstances, Digest, FunctionId, FunctionLimits, FunctionSettings, Govern, Invoke, Keep, KeyId,
@@ -226,6 +226,8 @@ impl World {
             "ListCells" => Manage::ListCells { tenant, function: None },
             "RecycleCells" => Manage::RecycleCells { tenant, function: Some(function) },
             "ReadMetrics" => Manage::ReadMetrics,
+            "ListSinks" => Manage::ListSinks,
+            "ResetSink" => Manage::ResetSink(SinkReset { sink: text(), to: 0 }),
             other => self.manage_identity(other, tenant),
         }
     }

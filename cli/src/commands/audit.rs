@@ -1,6 +1,6 @@
 //! `audit`: reading and checking the log, from its files alone.
 //!
-//! Owns how a verdict is told. Must never need the node, nor write to the log.
+//! Owns how a verdict is told. Must never need the node (but for `sinks`, which are the node's), nor write to the log.
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::evidence::{self, Evidence};
+use super::sinks::{self, SinksArgs};
 use crate::failure::{Failure, Kind, chain};
 
 /// Arguments of `cofferdam audit`.
@@ -66,6 +67,8 @@ enum Audit {
     Shred(super::keep::ShredArgs),
     #[command(flatten)]
     Evidence(Evidence),
+    /// See where the log is streamed to, or have it streamed from another record on
+    Sinks(SinksArgs),
 }
 
 /// Runs `cofferdam audit`.
@@ -74,7 +77,7 @@ pub(crate) fn run(args: &AuditArgs, context: &Context) -> Result<(), Failure> {
     if let Audit::Evidence(what) = &args.what {
         return evidence::run(what, args.log.as_deref(), context);
     }
-    if !dir.is_dir() && !matches!(args.what, Audit::Key | Audit::Hold(_) | Audit::Shred(_)) {
+    if !dir.is_dir() && !matches!(args.what, Audit::Key | Audit::Hold(_) | Audit::Shred(_) | Audit::Sinks(_)) {
         return Err(Failure::new(Kind::NotFound, format!("there is no log at `{}`", dir.display())));
     }
     match &args.what {
@@ -108,6 +111,7 @@ pub(crate) fn run(args: &AuditArgs, context: &Context) -> Result<(), Failure> {
             context.output.result(&json!({ "key": key }), || vec![key.clone()])
         }
         Audit::Evidence(_) => Ok(()),
+        Audit::Sinks(args) => sinks::run(args, context),
     }
 }
 

@@ -14,11 +14,12 @@ use cofferdam_gateway::AuditConfig;
 use cofferdam_gateway::certificate;
 use cofferdam_gateway::config::ServerConfig;
 use cofferdam_gateway::root::RootKeyConfig;
+use cofferdam_gateway::sinks::SinkConfig;
 use cofferdam_jail::{HostCheck, Report, State, probe};
 use cofferdam_model::{Clock, Isolation, OsRandom, Random, SystemClock};
 use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, sinks};
 use crate::failure::{Failure, Kind, chain};
 use crate::keys::{self, Pages};
 use crate::layout::Layout;
@@ -125,6 +126,8 @@ fn directory(layout: &Layout) -> Vec<Check> {
     checks.push(root_key(layout, config.as_ref().map(|config| config.root_key.clone()).unwrap_or_default()));
     checks.push(outcome("audit.key".into(), Signer::load(&layout.audit_key()).map(|signer| signer.verifier_key())));
     checks.push(room(layout, config.as_ref().map(|config| config.audit.clone()).unwrap_or_default()));
+    let sinks = config.as_ref().map(|config| config.audit.sinks.clone()).unwrap_or_default();
+    checks.extend(sinks.iter().map(|sink| streamed(layout, sink)));
     let tls = config.as_ref().ok().and_then(|config| config.tls.clone());
     checks.push(outcome("cofferdam.toml".into(), config.map(|config| format!("origin {}", config.origin))));
     let (chain, key) = match tls {
@@ -188,6 +191,14 @@ fn root_key(layout: &Layout, config: RootKeyConfig) -> Check {
     let remedy =
         (!good).then(|| "make it reachable, or correct `[root_key]`: until then no secret can be opened".to_owned());
     Check { name: "root key".into(), good, found, remedy }
+}
+
+/// Whether the log is not further ahead of a sink than it may be.
+fn streamed(layout: &Layout, sink: &SinkConfig) -> Check {
+    let looked = sinks::look(layout, sink, &SystemClock::default());
+    let (good, found) = looked.unwrap_or_else(|failure| (false, failure.message().to_owned()));
+    let remedy = (!good).then(|| "see why with `cofferdam audit sinks`, and whether the node runs".to_owned());
+    Check { name: format!("sink {}", sink.name), good, found, remedy }
 }
 
 fn outcome(name: String, looked: Result<String, impl std::error::Error>) -> Check {

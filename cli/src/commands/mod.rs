@@ -17,6 +17,7 @@ pub(crate) mod key;
 pub(crate) mod organisation;
 pub(crate) mod revoke;
 pub(crate) mod secret;
+pub(crate) mod sinks;
 pub(crate) mod token;
 pub(crate) mod usage;
 pub(crate) mod user;

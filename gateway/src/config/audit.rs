@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::audit::Rung;
 use crate::receipts::Receipts;
+use crate::sinks::SinkConfig;
 
 /// Fields of a request that can be recorded at most.
 const HEADERS: usize = 16;
@@ -20,7 +21,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const LEAST_BYTES: u64 = 128 * 1024 * 1024;
 
 /// What an operator sets about the log.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditConfig {
     /// Fields of records that are never stored: their commitments stay, their values are lost to everybody.
@@ -55,6 +56,8 @@ pub struct AuditConfig {
     pub receipts: Receipts,
     /// Time between two records of the roots of tenants' trees.
     pub tenant_roots_ms: u64,
+    /// Where the log is streamed to.
+    pub sinks: Vec<SinkConfig>,
 }
 
 impl Default for AuditConfig {
@@ -76,6 +79,7 @@ impl Default for AuditConfig {
             public_tiles: false,
             receipts: Receipts::Asked,
             tenant_roots_ms: 10_000,
+            sinks: Vec::new(),
         }
     }
 }

@@ -11,6 +11,7 @@ use cofferdam_control::{ControlError, VaultError};
 use cofferdam_sandbox::SandboxError;
 
 use super::Refusal;
+use crate::sinks::SinkError;
 
 /// When it may be worth asking again, where something is only busy.
 const SOON: Duration = Duration::from_secs(2);
@@ -75,6 +76,29 @@ impl From<SandboxError> for Refusal {
             | SandboxError::Unseal(_)
             | SandboxError::Outlet(_)
             | SandboxError::File { .. } => ours(&error),
+        }
+    }
+}
+
+impl From<SinkError> for Refusal {
+    fn from(error: SinkError) -> Self {
+        let message = error.to_string();
+        match error {
+            SinkError::Unknown { .. } => Self::Missing { message },
+            SinkError::Beyond { .. } => Self::Invalid { message },
+            SinkError::Stopping => Self::NotReady,
+            SinkError::Timeout { .. } => Self::Overloaded { retry_after: SOON },
+            SinkError::Setup { .. }
+            | SinkError::File { .. }
+            | SinkError::Cursor { .. }
+            | SinkError::Credential(_)
+            | SinkError::Gateway(_)
+            | SinkError::Log(_)
+            | SinkError::Broken { .. }
+            | SinkError::Unconfirmed { .. }
+            | SinkError::Status { .. }
+            | SinkError::Rejected { .. }
+            | SinkError::Occupied { .. } => ours(&error),
         }
     }
 }

@@ -9,16 +9,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use cofferdam_control::vault::{RootError, RootKey, WrapContext, Wrapped};
-use cofferdam_model::{Clock, UnixNanos};
+use cofferdam_model::Clock;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::config::AwsKms;
 use super::courier::Courier;
 use super::credential;
 use super::metadata::Metadata;
-use super::sign::{self, Keys, Scope};
+use crate::aws::{self, Keys, Scope, stamp};
 use crate::client::Answer;
 use crate::error::GatewayError;
 
@@ -62,7 +62,7 @@ impl KmsRoot {
         }
         fields.push(("x-amz-target", target.as_str()));
         let scope = Scope { at: &at, region: &self.config.region, service: "kms" };
-        let authorization = sign::authorization(&keys, &scope, ("POST", "/"), &fields, &body);
+        let authorization = aws::authorization(&keys, &scope, ("POST", "/"), &fields, &body);
         let mut headers = HeaderMap::new();
         let own = fields.iter().filter(|(name, _)| *name != "host");
         for (name, value) in own.copied().chain([("authorization", authorization.as_str())]) {
@@ -106,35 +106,6 @@ fn known(name: &str) -> &'static str {
         "x-amz-target" => "x-amz-target",
         _ => "authorization",
     }
-}
-
-/// `20261120T103800Z`.
-fn stamp(now: UnixNanos) -> String {
-    let text = UnixNanos::from_seconds(now.seconds()).to_string();
-    let whole = text.split('.').next().unwrap_or_default();
-    let plain: String = whole.chars().filter(|c| !"-:Z".contains(*c)).collect();
-    format!("{plain}Z")
-}
-
-fn keys(text: &str, profile: &str) -> Result<Keys, RootError> {
-    let (mut section, mut found) = ("default".to_owned(), Map::new());
-    for line in text.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            section = name.trim().to_owned();
-        } else if let (true, Some((name, value))) = (section == profile, line.split_once('=')) {
-            found.insert(name.trim().to_owned(), value.trim().into());
-        }
-    }
-    let mut take = |name: &str| match found.remove(name) {
-        Some(Value::String(text)) if !text.is_empty() => Some(text),
-        _ => None,
-    };
-    let missing = |name: &str| RootError::Refused(format!("profile `{profile}` of the credentials has no `{name}`"));
-    Ok(Keys {
-        access: take("aws_access_key_id").ok_or_else(|| missing("aws_access_key_id"))?,
-        secret: take("aws_secret_access_key").map(Zeroizing::new).ok_or_else(|| missing("aws_secret_access_key"))?,
-        session: take("aws_session_token").map(Zeroizing::new),
-    })
 }
 
 fn nonsense(what: &str) -> RootError {

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::config::{AwsKms, CredentialsFrom, near};
 use super::courier::Courier;
 use super::credential;
-use super::sign::Keys;
+use crate::aws::Keys;
 use crate::client::Answer;
 use crate::error::GatewayError;
 

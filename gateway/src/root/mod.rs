@@ -9,8 +9,6 @@ mod config;
 mod courier;
 #[cfg(feature = "aws-kms")]
 mod metadata;
-#[cfg(feature = "aws-kms")]
-mod sign;
 #[cfg(feature = "vault-transit")]
 mod transit;
 
@@ -67,20 +65,5 @@ pub fn open(provider: &Provider, data: &Path, parts: &Parts) -> Result<Arc<dyn R
 /// A credential's file, read anew each time: whoever keeps it up to date replaces it.
 #[cfg(any(feature = "aws-kms", feature = "vault-transit"))]
 fn credential(path: &Path) -> Result<zeroize::Zeroizing<String>, RootError> {
-    use std::io::Read as _;
-    use std::os::unix::fs::MetadataExt as _;
-    const MOST: u64 = 64 * 1024;
-    let shown = path.display();
-    let failed = |error: std::io::Error| RootError::Refused(format!("cannot read the credential `{shown}`: {error}"));
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let about = file.metadata().map_err(failed)?;
-    if about.mode() & 0o037 != 0 {
-        let reason = "readable by others; restrict it with `chmod 600`";
-        return Err(RootError::Refused(format!("the credential `{shown}` is {reason}")));
-    }
-    // Room for all of it from the start: growing would leave copies behind.
-    let room = usize::try_from(about.len().min(MOST)).unwrap_or_default();
-    let mut text = zeroize::Zeroizing::new(String::with_capacity(room.saturating_add(1)));
-    file.take(MOST).read_to_string(&mut text).map_err(failed)?;
-    Ok(text)
+    crate::credentials::read(path).map_err(RootError::Refused)
 }

@@ -22,6 +22,15 @@ pub struct Grant {
     pub expires: u64,
 }
 
+/// From where on the log is to be streamed to a sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkReset {
+    /// Name of the sink.
+    pub sink: String,
+    /// Index of the record to go on from.
+    pub to: u64,
+}
+
 impl Operation for Manage {
     fn action(&self) -> Action {
         match self {
@@ -74,6 +83,8 @@ impl Operation for Manage {
             Self::ListCells { .. } => Action::ListCells,
             Self::RecycleCells { .. } => Action::RecycleCells,
             Self::ReadMetrics => Action::ReadMetrics,
+            Self::ListSinks => Action::ListSinks,
+            Self::ResetSink(_) => Action::ResetSink,
         }
     }
 
@@ -90,7 +101,9 @@ impl Operation for Manage {
             | Self::ShredTenant { .. }
             | Self::RotateRootKey { .. }
             | Self::ReadRootKey
-            | Self::ReadMetrics => platform_tenant(),
+            | Self::ReadMetrics
+            | Self::ListSinks
+            | Self::ResetSink(_) => platform_tenant(),
             Self::Prove(prove) => prove.tenant(),
             Self::ReadTenant { tenant }
             | Self::ReadUsage { tenant, .. }
@@ -144,7 +157,9 @@ impl Operation for Manage {
             | Self::ShredTenant { .. }
             | Self::RotateRootKey { .. }
             | Self::ReadRootKey
-            | Self::ReadMetrics => Resource::Platform,
+            | Self::ReadMetrics
+            | Self::ListSinks
+            | Self::ResetSink(_) => Resource::Platform,
             Self::Prove(prove) => prove.resource(),
             Self::PutFunction { function, .. }
             | Self::PublishVersion { function, .. }
@@ -227,8 +242,10 @@ impl Operation for Manage {
             Self::ListCells { function, .. } | Self::RecycleCells { function, .. } => {
                 function.as_ref().map(|function| format!("function={}", function.name))
             }
+            Self::ResetSink(SinkReset { sink, to }) => Some(format!("sink={sink} to={to}")),
             Self::ListTenants
             | Self::ReadMetrics
+            | Self::ListSinks
             | Self::ReadRootKey
             | Self::RotateTenantKey { .. }
             | Self::ReadTenant { .. }

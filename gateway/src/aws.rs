@@ -1,32 +1,68 @@
-//! AWS Signature Version 4, as far as a request to KMS needs it.
+//! AWS Signature Version 4, as far as requests of our own need it: to KMS, and to S3.
 //!
-//! Owns the canonical request and the signature over it. Must never sign what it was not given in full: there is no
-//! unsigned payload here.
+//! Owns the canonical request, the signature over it, and the form of credentials' files. Must never sign what it was
+//! not given in full: there is no unsigned payload here.
+
+use std::collections::HashMap;
 
 use aws_lc_rs::{digest, hmac};
+use cofferdam_model::UnixNanos;
 use zeroize::Zeroizing;
 
 /// Credentials of an AWS principal.
 #[derive(Clone)]
-pub(super) struct Keys {
-    pub(super) access: String,
-    pub(super) secret: Zeroizing<String>,
-    pub(super) session: Option<Zeroizing<String>>,
+pub(crate) struct Keys {
+    pub(crate) access: String,
+    pub(crate) secret: Zeroizing<String>,
+    pub(crate) session: Option<Zeroizing<String>>,
 }
 
 /// Where and when a signature is good.
-pub(super) struct Scope<'a> {
+pub(crate) struct Scope<'a> {
     /// `20261120T103800Z`.
-    pub(super) at: &'a str,
-    pub(super) region: &'a str,
-    pub(super) service: &'a str,
+    pub(crate) at: &'a str,
+    pub(crate) region: &'a str,
+    pub(crate) service: &'a str,
+}
+
+impl Keys {
+    /// Reads a file in the form of AWS's own (`aws_access_key_id`, `aws_secret_access_key`, `aws_session_token`); the
+    /// error says what is missing.
+    pub(crate) fn read(text: &str, profile: &str) -> Result<Self, String> {
+        let (mut section, mut found) = ("default", HashMap::new());
+        for line in text.lines().map(str::trim) {
+            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                section = name.trim();
+            } else if let (true, Some((name, value))) = (section == profile, line.split_once('=')) {
+                found.insert(name.trim(), value.trim());
+            }
+        }
+        let take = |name: &str| found.get(name).filter(|value| !value.is_empty()).map(|value| (*value).to_owned());
+        let missing = |name: &str| format!("profile `{profile}` of the credentials has no `{name}`");
+        Ok(Self {
+            access: take("aws_access_key_id").ok_or_else(|| missing("aws_access_key_id"))?,
+            secret: take("aws_secret_access_key")
+                .map(Zeroizing::new)
+                .ok_or_else(|| missing("aws_secret_access_key"))?,
+            session: take("aws_session_token").map(Zeroizing::new),
+        })
+    }
+}
+
+/// `20261120T103800Z`.
+pub(crate) fn stamp(now: UnixNanos) -> String {
+    let text = UnixNanos::from_seconds(now.seconds()).to_string();
+    let whole = text.split('.').next().unwrap_or_default();
+    let plain: String = whole.chars().filter(|c| !"-:Z".contains(*c)).collect();
+    format!("{plain}Z")
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// SHA-256, in hex.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
@@ -35,7 +71,7 @@ fn mac(key: &[u8], text: &str) -> hmac::Tag {
 }
 
 /// The value of `authorization` for a request without a query. Header names are lower case and in order.
-pub(super) fn authorization(
+pub(crate) fn authorization(
     keys: &Keys,
     scope: &Scope<'_>,
     (method, path): (&str, &str),
