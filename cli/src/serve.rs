@@ -162,7 +162,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     tracing::info!(detail, "serving");
     let counting = tokio::spawn(keep_counting(meter.clone(), Duration::from_millis(config.usage.every_ms)));
     let node = Arc::new(node);
-    let pruning = tokio::spawn(upkeep::prune(control.clone(), log.clone(), config.audit.retention()));
+    let pruning = tokio::spawn(upkeep::prune(node.clone(), control.clone(), config.audit.retention()));
     let keeping = tokio::spawn(upkeep::run(control, log.clone()));
     let renewing = tokio::spawn(node.identities.renewal().run());
     let holding = tokio::spawn(keep_issuer_keys(node.clone()));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use cofferdam_audit::retain::{Pruning, Retention};
 use cofferdam_audit::{Log, Note};
 use cofferdam_control::{Control, ControlError};
+use cofferdam_gateway::Node;
 
 use crate::failure::chain;
 
@@ -20,22 +21,23 @@ const MOST: u32 = 30;
 /// Time between two looks at whether records have been kept long enough.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
-/// Removes records that have been kept as long as is set, again and again; nothing that is held, or not counted for
-/// usage yet.
-pub(crate) async fn prune(control: Arc<Control>, log: Log, retention: Retention) {
+/// Removes records that have been kept as long as is set, again and again; nothing that is held, not counted for usage
+/// yet, or not streamed yet to where it shall be.
+pub(crate) async fn prune(node: Arc<Node>, control: Arc<Control>, retention: Retention) {
     if retention == Retention::default() {
         return;
     }
     loop {
         tokio::time::sleep(PRUNE_EVERY).await;
-        let (control, log) = (control.clone(), log.clone());
+        let (control, node) = (control.clone(), node.clone());
         // Reading what is to go takes its time, and so does the disk.
         let runtime = tokio::runtime::Handle::current();
         let step = tokio::task::spawn_blocking(move || {
             let (holds, counted) = (control.holds(), control.counted());
             match (holds, counted) {
                 (Ok(holds), Ok(counted)) => {
-                    runtime.block_on(log.prune(&retention, &holds, &Some(counted))).map_err(|error| chain(&error))
+                    let needed = Some(node.sinks.lowest_needed().map_or(counted, |lowest| lowest.min(counted)));
+                    runtime.block_on(node.log.prune(&retention, &holds, &needed)).map_err(|error| chain(&error))
                 }
                 (Err(error), _) | (_, Err(error)) => Err(chain(&error)),
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest as sha;
 use bytes::Bytes;
-use cofferdam_audit::{Entry, Recorded, Step};
+use cofferdam_audit::{Entry, Recorded, Step as Rung};
 use cofferdam_authz::Permit;
 use cofferdam_model::frame::RequestHead;
 use cofferdam_model::{CallFacts, Circumstances, Digest, Ending, Invoke, Reply as _, RequestId, Step, Usage};
@@ -263,7 +263,7 @@ pub(crate) async fn health(node: &Node, turn: &Turn, at: &Circumstances) -> Resu
     let step = node.log.standing().step;
     let standing = Standing::default();
     let reply = match turn {
-        Turn::Ready if !serving || step == Step::Deny => {
+        Turn::Ready if !serving || step == Rung::Deny => {
             Reply::refused(&Refusal::NotReady, &at.request, &standing, Ran::default())
         }
         // Calls that need no secret are answered, so this is no reason to send them elsewhere: it is said, not refused.
@@ -299,7 +299,7 @@ fn degraded(node: &Node) -> serde_json::Value {
         told.insert("audit_sinks".to_owned(), "behind".into());
     }
     let step = node.log.standing().step;
-    if step != Step::Normal {
+    if step != Rung::Normal {
         told.insert("log".to_owned(), step.as_str().into());
     }
     let status = if told.is_empty() { "ok" } else { "degraded" };

@@ -83,7 +83,7 @@ impl KmsRoot {
     fn keys(&self) -> Result<Keys, RootError> {
         match (&self.metadata, &self.config.credentials_file) {
             (Some(metadata), _) => metadata.keys(),
-            (None, Some(file)) => keys(&credential(file)?, &self.config.profile),
+            (None, Some(file)) => Keys::read(&credential(file)?, &self.config.profile).map_err(RootError::Refused),
             (None, None) => Err(RootError::Refused("nothing says where the credentials are".into())),
         }
     }
