@@ -20,6 +20,7 @@ use crate::identify::{Unknown, identify, is_bare};
 use crate::limits::Standing;
 use crate::listen::{Arrived, Handler, Reset};
 use crate::live::Picture;
+use crate::manage::Asked;
 use crate::node::Node;
 use crate::refusal::Refusal;
 use crate::respond::{OutBody, Ran, Reply, respond};
@@ -174,29 +175,38 @@ async fn attempt(
             let held = perform::Held { admission, hold, standing };
             Ok(perform::invoke(node, entry, target, &picture, call, held).await)
         }
-        Turn::Manage(asked) => {
-            let body = match change::read(node, &asked, call.body).await {
-                Ok(body) => body,
-                Err(refusal) => return Err(Stopped::known(&at, &caller, &standing, refusal)),
-            };
-            let picture =
-                still(node, &picture, &caller).map_err(|refusal| Stopped::known(&at, &caller, &standing, refusal))?;
-            // Reading and hashing up to 64 MiB must not hold up the other calls of this thread.
-            let asked = tokio::task::block_in_place(|| {
-                let query = call.query.as_deref();
-                asked.operation(&picture.snapshot, &*node.random, query, &body, perform::digest)
-            });
-            let operation = asked.map_err(|refusal| Stopped::known(&at, &caller, &standing, refusal))?;
-            let permit = permit(node, &picture, caller, operation, at, &standing)?;
-            let facts = permit.facts();
-            let Ok(entry) = node.log.enter(permit) else {
-                return Err(Stopped::unrecordable(facts));
-            };
-            unseen.seen();
-            Ok(change::manage(node, entry, body, standing).await)
-        }
+        Turn::Manage(asked) => manage(node, &picture, (caller, at), (asked, call), standing, unseen).await,
         Turn::Health | Turn::Ready | Turn::Published(_) | Turn::Token => Err(Stopped::at(&at, Refusal::NotFound)),
     }
+}
+
+/// The rest of the way of a management call, whose body says what exactly would be done.
+async fn manage(
+    node: &Arc<Node>,
+    picture: &Picture,
+    (caller, at): (Principal, Circumstances),
+    (asked, call): (Asked, Received),
+    standing: Standing,
+    unseen: &mut Unseen<'_>,
+) -> Result<Result<Recorded<Reply>, Unrecorded>, Box<Stopped>> {
+    let body = match change::read(node, &asked, call.body).await {
+        Ok(body) => body,
+        Err(refusal) => return Err(Stopped::known(&at, &caller, &standing, refusal)),
+    };
+    let picture = still(node, picture, &caller).map_err(|refusal| Stopped::known(&at, &caller, &standing, refusal))?;
+    // Reading and hashing up to 64 MiB must not hold up the other calls of this thread.
+    let asked = tokio::task::block_in_place(|| {
+        let query = call.query.as_deref();
+        asked.operation(&picture.snapshot, &*node.random, query, &body, perform::digest)
+    });
+    let operation = asked.map_err(|refusal| Stopped::known(&at, &caller, &standing, refusal))?;
+    let permit = permit(node, &picture, caller, operation, at, &standing)?;
+    let facts = permit.facts();
+    let Ok(entry) = node.log.enter(permit) else {
+        return Err(Stopped::unrecordable(facts));
+    };
+    unseen.seen();
+    Ok(change::manage(node, entry, body, standing).await)
 }
 
 /// Who calls, as far as that was shown, within the limits of one caller.

@@ -1,9 +1,10 @@
 //! `make bench`: what a call costs with everything on, measured on real nodes over real TLS.
 //!
 //! Owns the order and the tables of the README and of closing notes. Ratios of one run on one machine are what counts.
-//! `make bench ONLY=cells` measures one part: `load`, `tokens`, `cells`, `stops`, `neighbour`, `decide`, `unseal` or
-//! `peer`.
+//! `make bench ONLY=cells` measures one part: `load`, `tokens`, `cells`, `stops`, `neighbour`, `decide`, `unseal`,
+//! `peer` or `audit`.
 
+mod audit;
 mod cells;
 mod decide;
 mod load;
@@ -48,5 +49,8 @@ async fn main() {
     }
     if wanted("peer") {
         peer::run().await;
+    }
+    if wanted("audit") {
+        audit::run().await;
     }
 }
