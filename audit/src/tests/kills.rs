@@ -12,7 +12,19 @@ use crate::Note;
 
 const KILLS: u64 = 200;
 /// Where the process that is killed has its log.
-const PLACE: &str = "COFFERDAM_TEST_APPEND";
+pub(super) const PLACE: &str = "COFFERDAM_TEST_APPEND";
+
+/// The record that a line tells of.
+fn receipt(line: String) -> Option<(u64, String)> {
+    let (_, rest) = line.split_once("receipt ")?;
+    let (index, kind) = rest.split_once(' ')?;
+    Some((index.parse().ok()?, kind.to_owned()))
+}
+
+/// All that the process told.
+pub(super) fn receipts_of(output: impl std::io::Read) -> Vec<(u64, String)> {
+    BufReader::new(output).lines().map_while(Result::ok).filter_map(receipt).collect()
+}
 
 /// Appends until it is killed, four records at a time, and tells of each that it was acknowledged.
 #[test]
@@ -53,11 +65,6 @@ fn no_record_with_a_receipt_is_lost_in_two_hundred_kills() {
         // After a different number of receipts each time, the very first moments included.
         let wanted = (kill * 7 % 11) as usize;
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let receipt = |line: String| {
-            let (_, rest) = line.split_once("receipt ")?;
-            let (index, kind) = rest.split_once(' ')?;
-            Some((index.parse().ok()?, kind.to_owned()))
-        };
         receipts.extend(lines.by_ref().map_while(Result::ok).filter_map(receipt).take(wanted));
         child.kill().unwrap();
         // What it said before it died counts as well.

@@ -15,6 +15,7 @@ mod lifecycle;
 mod opening;
 mod overlap;
 mod select;
+mod system;
 mod tamper;
 
 use std::fs;
