@@ -198,7 +198,8 @@ mod tests {
     fn what_is_missing_is_told() {
         let beat = |number: u64, answered: u64, requests: u64| {
             format!(
-                r#"{{"boot":"aa","counts":{{"answered":{answered},"requests":{requests}}},"epoch":4,"kind":"heartbeat","number":{number}}}"#
+                r#"{{"boot":"aa","counts":{{"answered":{answered},"requests":{requests}}},"epoch":4,{}:{number}}}"#,
+                r#""kind":"heartbeat","number""#
             )
         };
         let next = r#"{"boot":"bb","epoch":5,"kind":"start"}"#;

@@ -242,7 +242,7 @@ fn clock_step(inner: &mut Inner, clock: &dyn Clock) -> Option<i128> {
     let monotonic = i128::try_from(clock.monotonic().as_nanos()).unwrap_or(i128::MAX);
     let offset = i128::from(clock.now().0).saturating_sub(monotonic);
     let by = offset.saturating_sub(inner.offset.replace(offset)?);
-    (by.unsigned_abs() >= u128::from(CLOCK_STEP_NANOS)).then(|| by / 1_000_000)
+    (by.unsigned_abs() >= u128::from(CLOCK_STEP_NANOS)).then_some(by / 1_000_000)
 }
 
 /// Records something that was seen. A log that has failed has said so already.

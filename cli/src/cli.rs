@@ -29,6 +29,7 @@ Exit codes:
   6  in the way of something that is there
   7  the network or the node failed
   8  a check found something (audit verify, doctor, policy check and test)
+  9  the audit log takes no more records, so the node ended
 
 Results go to standard output, everything else to standard error.";
 

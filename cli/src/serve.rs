@@ -147,13 +147,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         metrics: Arc::default(),
         tallies: Tallies::default(),
     };
-    let detail = format!(
-        "isolation={} cgroups={} secrets={secrets} keys={} {}",
-        sandbox.isolation().as_str(),
-        sandbox.cgroups(),
-        if kept { "locked" } else { "unlocked" },
-        config.audit.told()
-    );
+    let detail = detail(&sandbox, secrets, kept, &config);
     node.hold_issuer_keys().map_err(|error| failed("reading the keys of the node's own issuer", &error))?;
     let start = Note::Start { version: env!("CARGO_PKG_VERSION").into(), detail: detail.clone() };
     log.note(start).await.map_err(|error| failed("recording the start", &error))?;
@@ -183,6 +177,17 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a reader of the start's record should know of the node.
+fn detail(sandbox: &Sandbox, secrets: &str, kept: bool, config: &ServerConfig) -> String {
+    format!(
+        "isolation={} cgroups={} secrets={secrets} keys={} {}",
+        sandbox.isolation().as_str(),
+        sandbox.cgroups(),
+        if kept { "locked" } else { "unlocked" },
+        config.audit.told()
+    )
+}
+
 /// What the log is told again and again of the calls and connections of a node.
 #[derive(Clone)]
 struct Beats {
@@ -205,8 +210,8 @@ impl Beats {
     }
 }
 
-/// Ends a node whose log has failed. Nothing can be answered any more, and only reading the log back from the disk tells
-/// what it holds, which the next start does.
+/// Ends a node whose log has failed. Nothing can be answered any more, and only reading the log back from the disk
+/// tells what it holds, which the next start does.
 async fn log_failed(log: &Log, drain: &Drain, sandbox: &Sandbox) -> Failure {
     let why = log.health().err().map_or_else(|| "it was closed".to_owned(), |error| chain(&error));
     tracing::error!(why, "the node ends, as nothing can be recorded");

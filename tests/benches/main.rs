@@ -2,8 +2,9 @@
 //!
 //! Owns the order and the tables of the README and of closing notes. Ratios of one run on one machine are what counts.
 //! `make bench ONLY=cells` measures one part: `load`, `tokens`, `cells`, `stops`, `neighbour`, `decide`, `unseal`,
-//! `peer` or `proofs`.
+//! `peer`, `proofs` or `audit`.
 
+mod audit;
 mod cells;
 mod decide;
 mod load;
@@ -52,5 +53,8 @@ async fn main() {
     }
     if wanted("peer") {
         peer::run().await;
+    }
+    if wanted("audit") {
+        audit::run().await;
     }
 }

@@ -3,6 +3,7 @@
 mod audit;
 mod authentication;
 mod authorization;
+mod conservation;
 mod durability;
 mod egress;
 mod erasure;

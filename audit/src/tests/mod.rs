@@ -18,6 +18,7 @@ mod overlap;
 mod retain;
 mod select;
 mod shred;
+mod system;
 mod tamper;
 mod tenants;
 mod tiles;

@@ -99,7 +99,7 @@ fn a_write_that_is_not_there_is_cut_short_with_the_one_that_overtook_it() {
 fn a_record_that_a_later_one_says_was_durable_cannot_be_missing() {
     let (place, disk, log, [first, second]) = two_under_way();
     disk.release();
-    (run(first).unwrap(), run(second).unwrap());
+    assert_eq!((run(first).unwrap(), run(second).unwrap()), (1, 2));
     call(&log, 2).unwrap();
     let copy = left(&place, &disk, Left::Everything);
     let path = segment_path(&copy);
