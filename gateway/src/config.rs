@@ -53,13 +53,11 @@ pub struct ServerConfig {
     /// Where the root key is.
     #[serde(default)]
     pub root_key: RootKeyConfig,
-    /// What the node does as its log's disk runs out of room, and what the log says of the node.
-    #[serde(default)]
-    pub audit: AuditConfig,
     /// How usage is counted.
     #[serde(default)]
     pub usage: UsageConfig,
-    /// What of a call is recorded, how long records are kept, and what the log gives to whom.
+    /// What of a call is recorded, how long records are kept, what the log gives to whom, and what the node does as
+    /// the log's disk runs out of room.
     #[serde(default)]
     pub audit: AuditConfig,
     /// What functions may ask of the outside, and how that is done.
@@ -200,9 +198,6 @@ impl ServerConfig {
         }
         if self.threads.is_some_and(|threads| !(1..=1024).contains(&threads)) {
             return wrong(&["threads"], "`threads` must be from 1 to 1024", "leave it out to use every processor");
-        }
-        if let Some((key, message, remedy)) = self.audit.flaw() {
-            return wrong(&["audit", key], message, remedy);
         }
         if !(100..=3_600_000).contains(&self.usage.every_ms) {
             let message = "`usage.every_ms` must be from 100 to 3,600,000";

@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_root_key_out_of_reach_is_in_the_numbers() {
-        let text = Metrics::default().exposition(&gauges(), &Default::default(), &keys());
+        let text = Metrics::default().exposition(&gauges(), &Default::default(), &keys(), &Default::default());
         for line in [
             "cofferdam_secrets_available 0\n",
             "cofferdam_tenant_keys{state=\"awaited\"} 3\n",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest as sha;
 use bytes::Bytes;
-use cofferdam_audit::{Entry, Recorded, Step};
+use cofferdam_audit::{Entry, Recorded, Step as Rung};
 use cofferdam_authz::Permit;
 use cofferdam_model::frame::RequestHead;
 use cofferdam_model::{CallFacts, Circumstances, Digest, Ending, Invoke, Reply as _, RequestId, Step, Usage};
@@ -263,7 +263,7 @@ pub(crate) async fn health(node: &Node, turn: &Turn, at: &Circumstances) -> Resu
     let step = node.log.standing().step;
     let standing = Standing::default();
     let reply = match turn {
-        Turn::Ready if !serving || step == Step::Deny => {
+        Turn::Ready if !serving || step == Rung::Deny => {
             Reply::refused(&Refusal::NotReady, &at.request, &standing, Ran::default())
         }
         // Calls that need no secret are answered, so this is no reason to send them elsewhere: it is said, not refused.
@@ -271,7 +271,7 @@ pub(crate) async fn health(node: &Node, turn: &Turn, at: &Circumstances) -> Resu
             let told = serde_json::json!({ "status": "degraded", "secrets": "unavailable" });
             Reply::json(StatusCode::OK, &told, &at.request, &standing)
         }
-        Turn::Ready if step != Step::Normal => {
+        Turn::Ready if step != Rung::Normal => {
             let told = serde_json::json!({ "status": "degraded", "log": step.as_str() });
             Reply::json(StatusCode::OK, &told, &at.request, &standing)
         }
