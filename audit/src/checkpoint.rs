@@ -147,6 +147,11 @@ impl Notary {
         Ok(())
     }
 
+    /// Waits until what was handed on has arrived. Nothing is handed on any more.
+    pub(crate) fn end_feed(&mut self) {
+        self.feed = None;
+    }
+
     /// Makes the newest checkpoint; `keep` puts it into the history first.
     pub(crate) fn publish(&mut self, size: u64, root: &Hash, keep: bool) -> io::Result<()> {
         let note = self.signer.checkpoint(size, root);

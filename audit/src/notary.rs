@@ -53,7 +53,10 @@ impl NotaryThread {
     pub(crate) fn finish(&mut self, size: u64, root: Hash) -> Result<(), Failure> {
         self.stop();
         let mut notary = self.notary.lock().unwrap_or_else(PoisonError::into_inner);
-        notary.publish(size, &root, true).map_err(Failure::of("write the last checkpoint"))
+        notary.publish(size, &root, true).map_err(Failure::of("write the last checkpoint"))?;
+        // What is derived from the log is there when it is closed.
+        notary.end_feed();
+        Ok(())
     }
 
     fn stop(&mut self) {

@@ -118,6 +118,9 @@ impl TlogProof {
             return Err(refuse("it does not begin with `c2sp.org/tlog-proof@v1`"));
         }
         let extra = lines.next_if(|line| line.starts_with("extra ")).and_then(|line| line.strip_prefix("extra "));
+        // Other programs' extra data may be anything, but base64 it is.
+        let extra = extra.map(|extra| STANDARD.decode(extra).map_err(|_| refuse("its extra data is not base64")));
+        let extra = extra.transpose()?;
         let index =
             lines.next().and_then(|line| line.strip_prefix("index ")).ok_or_else(|| refuse("it has no index"))?;
         let number = index.parse::<u64>().ok().filter(|number| number.to_string() == index);
@@ -126,7 +129,7 @@ impl TlogProof {
             hashes.filter(|hashes| hashes.len() <= HASHES).ok_or_else(|| refuse("its hashes are malformed"))?;
         Ok(Self {
             index: number.ok_or_else(|| refuse("its index is malformed"))?,
-            leaf: extra.and_then(hash),
+            leaf: extra.and_then(|extra| Hash::try_from(extra).ok()),
             hashes,
             checkpoint: checkpoint.to_owned(),
         })
