@@ -59,10 +59,7 @@ pub(crate) fn scan_from(
     start: Start,
     mut visit: impl FnMut(&Frame<'_>) -> Result<(), &'static str>,
 ) -> Result<Scan, VerifyError> {
-    let numbers = match segment::numbers(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        listed => listed.map_err(VerifyError::file(dir.join(segment::DIRECTORY)))?,
-    };
+    let numbers = listed(dir)?;
     let base = Base::read(dir)?;
     let (begin, beginning) = base.as_ref().map_or((0, Tree::default()), |(base, tree)| (base.segment, tree.clone()));
     // Nothing is left to compute older ones from; that they were signed is all that can be said of them.
@@ -119,16 +116,17 @@ pub(crate) fn scan_from(
         found.current = reader.is_current();
     }
     signed_for(found.base.as_ref(), checkpoints)?;
-    if let Some(checkpoint) = due.next() {
-        let (number, offset) = found.last.unwrap_or_default();
-        return Err(VerifyError::Short {
-            size: found.tree.size(),
-            checkpoint: checkpoint.size,
-            file: segment::shown_name(number),
-            offset,
-        });
+    let Some(checkpoint) = due.next().map(|checkpoint| checkpoint.size) else { return Ok(found) };
+    let (number, offset) = found.last.unwrap_or_default();
+    Err(VerifyError::Short { size: found.tree.size(), checkpoint, file: segment::shown_name(number), offset })
+}
+
+/// Numbers of the segments there are; none before the log's first record.
+fn listed(dir: &Path) -> Result<Vec<u64>, VerifyError> {
+    match segment::numbers(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(VerifyError::file(dir.join(segment::DIRECTORY))),
     }
-    Ok(found)
 }
 
 /// Whether a record that should tell of the pruning does.

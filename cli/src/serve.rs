@@ -106,14 +106,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let authorizer = Arc::new(Authorizer::new().map_err(|error| failed("reading the built-in policies", &error))?);
     let (control, kept) = open_state(&layout, &config, &authorizer, &clock, &random)?;
     seal_log(&config, &log, &control);
-    let warmed = control.clone();
-    // Not waited for: a node that cannot have the thread compiles with the first call that needs it.
-    let _ = std::thread::Builder::new().name("policies".to_owned()).spawn(move || {
-        for flagged in warmed.narrower() {
-            tracing::warn!(what = flagged.told(), remedy = flagged.finding.remedy, "a policy covers less than it did");
-        }
-        warmed.warm();
-    });
+    warm(control.clone());
     let secrets = upkeep::look(&control).await;
     let identities = identities(&layout, &config, &control, &clock)?;
     let sandbox = Sandbox::start(sandbox_config(&layout, &config)?, clock.clone(), random.clone())
@@ -148,9 +141,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         tallies: Tallies::default(),
     };
     let detail = detail(&sandbox, secrets, kept, &config);
-    node.hold_issuer_keys().map_err(|error| failed("reading the keys of the node's own issuer", &error))?;
-    let start = Note::Start { version: env!("CARGO_PKG_VERSION").into(), detail: detail.clone() };
-    log.note(start).await.map_err(|error| failed("recording the start", &error))?;
+    begin(&node, &detail).await?;
     let mut signals = Signals::listen()?;
     announce(&listener.addresses(), json);
     tracing::info!(detail, "serving");
@@ -175,6 +166,24 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     count(&meter, STEPS_AT_STOP).await;
     node.sinks.finish(SINKS_AT_STOP).await;
     Ok(())
+}
+
+/// Has the start in the log.
+async fn begin(node: &Node, detail: &str) -> Result<(), Failure> {
+    node.hold_issuer_keys().map_err(|error| failed("reading the keys of the node's own issuer", &error))?;
+    let start = Note::Start { version: env!("CARGO_PKG_VERSION").into(), detail: detail.to_owned() };
+    node.log.note(start).await.map(|_| ()).map_err(|error| failed("recording the start", &error))
+}
+
+/// Compiles policies beside the start, which does not wait for it, and tells of those that cover less than they did.
+fn warm(control: Arc<Control>) {
+    // A node that cannot have the thread compiles with the first call that needs it.
+    let _ = std::thread::Builder::new().name("policies".to_owned()).spawn(move || {
+        for flagged in control.narrower() {
+            tracing::warn!(what = flagged.told(), remedy = flagged.finding.remedy, "a policy covers less than it did");
+        }
+        control.warm();
+    });
 }
 
 /// What a reader of the start's record should know of the node.

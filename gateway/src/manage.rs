@@ -244,8 +244,7 @@ impl Asked {
                 people::revoking(self.action, &names, body)?
             }
             Action::ResetSink => {
-                let to = json::<GoOn>(body)?.to;
-                Manage::ResetSink(SinkReset { sink: names.text(0)?.to_owned(), to })
+                Manage::ResetSink(SinkReset { sink: names.text(0)?.to_owned(), to: json::<GoOn>(body)?.to })
             }
             Action::ListCells => Manage::ListCells { tenant: names.tenant()?, function: names.function_if_named()? },
             Action::RecycleCells => {
