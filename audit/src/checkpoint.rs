@@ -147,6 +147,12 @@ impl Notary {
         Ok(())
     }
 
+    /// Hands nothing on any more, and waits until what is derived has followed: whoever opens the log next must find
+    /// nobody else writing there.
+    pub(crate) fn end_feed(&mut self) {
+        self.feed = None;
+    }
+
     /// Makes the newest checkpoint; `keep` puts it into the history first.
     pub(crate) fn publish(&mut self, size: u64, root: &Hash, keep: bool) -> io::Result<()> {
         let note = self.signer.checkpoint(size, root);
