@@ -5,7 +5,7 @@
 
 use crate::digest::Digest;
 use crate::function::FunctionSettings;
-use crate::id::{FunctionId, KeyId, RevocationId, TenantId};
+use crate::id::{KeyId, RevocationId, TenantId};
 use crate::machine::{ClientCa, KeySettings};
 use crate::reading::{AuditRange, LogRange, UsageRange};
 use crate::revocation::{Revived, RevocationTarget};
@@ -13,14 +13,13 @@ use crate::route::RouteSpec;
 use crate::secret::SecretValue;
 use crate::supposition::Simulation;
 use crate::tenant::TenantSettings;
-use std::sync::Arc;
 
 mod manage;
 mod touched;
 
 pub use crate::govern::{Govern, OrganisationRef};
 pub use crate::resource::Resource;
-pub use crate::{invoke::Invoke, keep::Keep, prove::Prove};
+pub use crate::{function::FunctionRef, invoke::Invoke, keep::Keep, prove::Prove};
 pub use manage::Grant;
 pub use touched::{Grants, Operation};
 
@@ -169,15 +168,6 @@ actions! {
     ListHolds,
     /// Destroy the keys of what records disclose of a subject. On the platform.
     ShredSubject,
-}
-
-/// A function as a management operation names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FunctionRef {
-    /// Which.
-    pub id: FunctionId,
-    /// Its name.
-    pub name: Arc<str>,
 }
 
 /// Change or read what exists. Carries everything the change needs, so that the permit does too.
