@@ -147,7 +147,8 @@ impl Notary {
         Ok(())
     }
 
-    /// Waits until what was handed on has arrived. Nothing is handed on any more.
+    /// Hands nothing on any more, and waits until what is derived has followed: whoever opens the log next must find
+    /// nobody else writing there.
     pub(crate) fn end_feed(&mut self) {
         self.feed = None;
     }

@@ -164,7 +164,7 @@ pub(crate) fn start(shared: &Arc<Shared>, appender: Appender, notary: Notary) ->
     let notary = NotaryThread::start(shared.clone(), notary)?;
     let now = shared.clock.monotonic();
     let (flush_at, sign_at) = (now + shared.config.rollup_window, now + shared.config.checkpoint_every);
-    let desk = Desk { appender, notary, checkpointed, flush_at, sign_at };
+    let desk = Desk { notary, appender, checkpointed, flush_at, sign_at };
     let office = Arc::new(Office { shared: shared.clone(), desk: Mutex::new(desk), acks: Acks::default() });
     let each = |lane| {
         let office = office.clone();
@@ -203,8 +203,9 @@ struct Office {
 }
 
 struct Desk {
-    appender: Appender,
+    /// Before the appender, with whose lock goes the right to write: what is derived is written for the notary.
     notary: NotaryThread,
+    appender: Appender,
     /// Size last given to the notary.
     checkpointed: u64,
     /// When counts of refusals are due, and when a checkpoint is.

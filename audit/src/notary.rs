@@ -49,14 +49,13 @@ impl NotaryThread {
         !matches!(self.offers.as_ref().map(|to| to.try_send((size, root))), Some(Err(TrySendError::Full(_))))
     }
 
-    /// Lets the thread end, then writes the last checkpoint, which is kept.
+    /// Lets the thread end, then writes the last checkpoint, which is kept, and waits for what is derived up to it.
     pub(crate) fn finish(&mut self, size: u64, root: Hash) -> Result<(), Failure> {
         self.stop();
         let mut notary = self.notary.lock().unwrap_or_else(PoisonError::into_inner);
-        notary.publish(size, &root, true).map_err(Failure::of("write the last checkpoint"))?;
-        // What is derived from the log is there when it is closed.
+        let published = notary.publish(size, &root, true).map_err(Failure::of("write the last checkpoint"));
         notary.end_feed();
-        Ok(())
+        published
     }
 
     fn stop(&mut self) {

@@ -414,11 +414,6 @@ impl TenantEntry {
         self.sources.iter().map(|policy| (policy.name.as_str(), policy.text.as_str()))
     }
 
-    /// Texts of its boundary, by name.
-    pub(crate) fn boundary_sources(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.boundary.iter().map(|policy| (policy.name.as_str(), policy.text.as_str()))
-    }
-
     /// The authorities that name its machines; none where it has none.
     pub fn authorities(&self) -> Option<&Arc<ClientAuthorities>> {
         self.authorities.as_ref()

@@ -42,7 +42,8 @@ impl Control {
         };
         for tenant in snapshot.tenants() {
             look(&tenant.name, PolicyTier::Tenant, &mut tenant.policy_sources());
-            look(&tenant.name, PolicyTier::Boundary, &mut tenant.boundary_sources());
+            let mut texts = tenant.boundary().iter().map(|row| (row.name.as_str(), row.text.as_str()));
+            look(&tenant.name, PolicyTier::Boundary, &mut texts);
         }
         for organisation in snapshot.organisations() {
             let mut texts = organisation.sources.iter().map(|row| (row.name.as_str(), row.text.as_str()));

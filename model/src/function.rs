@@ -1,9 +1,21 @@
 //! What a tenant declares about a function, apart from its code.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::egress::EgressRule;
+use crate::id::FunctionId;
 use crate::limits::FunctionLimits;
+
+/// A function as a management operation names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionRef {
+    /// Which.
+    pub id: FunctionId,
+    /// Its name.
+    pub name: Arc<str>,
+}
 
 /// When a cell is replaced by a fresh one. Whichever comes first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 
 use crate::digest::Digest;
 use crate::function::FunctionSettings;
-use crate::id::{FunctionId, KeyId, RevocationId, TenantId};
+use crate::id::{KeyId, RevocationId, TenantId};
 use crate::machine::{ClientCa, KeySettings};
 use crate::reading::{AuditRange, LogRange, UsageRange};
 use crate::revocation::{Revived, RevocationTarget};
@@ -13,34 +13,18 @@ use crate::route::RouteSpec;
 use crate::secret::SecretValue;
 use crate::supposition::Simulation;
 use crate::tenant::TenantSettings;
-use std::sync::Arc;
 
+mod catalogue;
 mod manage;
 mod touched;
 
+use self::catalogue::actions;
+
 pub use crate::govern::{Govern, OrganisationRef};
 pub use crate::resource::Resource;
-pub use crate::{invoke::Invoke, keep::Keep, prove::Prove};
+pub use crate::{function::FunctionRef, invoke::Invoke, keep::Keep, prove::Prove};
 pub use manage::{Grant, SinkReset};
 pub use touched::{Grants, Operation};
-
-macro_rules! actions {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Every action there is, as policies and the log name it.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-        pub enum Action { $($(#[$doc])* $name,)* }
-
-        impl Action {
-            /// The whole catalogue.
-            pub const ALL: &'static [Action] = &[$(Action::$name,)*];
-
-            /// The name in policies and records.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Action::$name => stringify!($name),)* }
-            }
-        }
-    };
-}
 
 actions! {
     /// Call a function.
@@ -173,15 +157,6 @@ actions! {
     ListSinks,
     /// Stream the log to a sink from another record on. On the platform.
     ResetSink,
-}
-
-/// A function as a management operation names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FunctionRef {
-    /// Which.
-    pub id: FunctionId,
-    /// Its name.
-    pub name: Arc<str>,
 }
 
 /// Change or read what exists. Carries everything the change needs, so that the permit does too.

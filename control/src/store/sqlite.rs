@@ -294,21 +294,11 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     fn put_policy(&mut self, tenant: &TenantId, policy: &PolicyRow) -> Result<(), ControlError> {
-        self.execute(
-            "INSERT INTO policies (tenant, name, text) VALUES (?1, ?2, ?3)
-             ON CONFLICT (tenant, name) DO UPDATE SET text = excluded.text",
-            params![tenant.as_str(), policy.name, policy.text],
-        )?;
-        self.changed(PolicyTier::Tenant, tenant.as_str())
+        tiers::put_policy(self, tenant, policy)
     }
 
     fn remove_policy(&mut self, tenant: &TenantId, name: &str) -> Result<bool, ControlError> {
-        let sql = "DELETE FROM policies WHERE tenant = ?1 AND name = ?2";
-        let removed = self.execute(sql, params![tenant.as_str(), name])? > 0;
-        if removed {
-            self.changed(PolicyTier::Tenant, tenant.as_str())?;
-        }
-        Ok(removed)
+        tiers::remove_policy(self, tenant, name)
     }
 
     fn put_secret(&mut self, secret: &SecretRow) -> Result<(), ControlError> {

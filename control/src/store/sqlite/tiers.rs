@@ -1,4 +1,4 @@
-//! Organisations, ceilings and the states of sets, in SQLite.
+//! Organisations, ceilings, policies of tenants and the states of sets, in SQLite.
 //!
 //! Owns these statements. Must never build one from text it was given.
 
@@ -85,4 +85,26 @@ impl Tiers for SqliteTransaction<'_> {
                    ON CONFLICT (tier, owner) DO UPDATE SET rules = excluded.rules";
         self.execute(sql, params![tier.as_str(), owner, rules]).map(|_| ())
     }
+}
+
+pub(super) fn put_policy(
+    on: &SqliteTransaction<'_>,
+    tenant: &TenantId,
+    policy: &PolicyRow,
+) -> Result<(), ControlError> {
+    on.execute(
+        "INSERT INTO policies (tenant, name, text) VALUES (?1, ?2, ?3)
+         ON CONFLICT (tenant, name) DO UPDATE SET text = excluded.text",
+        params![tenant.as_str(), policy.name, policy.text],
+    )?;
+    on.changed(PolicyTier::Tenant, tenant.as_str())
+}
+
+pub(super) fn remove_policy(on: &SqliteTransaction<'_>, tenant: &TenantId, name: &str) -> Result<bool, ControlError> {
+    let sql = "DELETE FROM policies WHERE tenant = ?1 AND name = ?2";
+    let removed = on.execute(sql, params![tenant.as_str(), name])? > 0;
+    if removed {
+        on.changed(PolicyTier::Tenant, tenant.as_str())?;
+    }
+    Ok(removed)
 }
