@@ -197,9 +197,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_told() {
         let beat = |number: u64, answered: u64, requests: u64| {
-            format!(
-                r#"{{"boot":"aa","counts":{{"answered":{answered},"requests":{requests}}},"epoch":4,"kind":"heartbeat","number":{number}}}"#
-            )
+            let counts = format!(r#"{{"answered":{answered},"requests":{requests}}}"#);
+            format!(r#"{{"boot":"aa","counts":{counts},"epoch":4,"kind":"heartbeat","number":{number}}}"#)
         };
         let next = r#"{"boot":"bb","epoch":5,"kind":"start"}"#;
         let far = r#"{"boot":"bb","epoch":7,"kind":"start"}"#;

@@ -170,8 +170,8 @@ struct Handle {
 }
 
 impl Log {
-    /// Opens the log, or makes it. Reads what follows the newest signed checkpoint first, and the segment before that: a
-    /// log that is damaged there is not opened. `verify` reads all of it.
+    /// Opens the log, or makes it. Reads what follows the newest signed checkpoint first, and the segment before that:
+    /// a log that is damaged there is not opened. `verify` reads all of it.
     pub fn open(
         config: LogConfig,
         signer: Signer,

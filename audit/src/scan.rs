@@ -59,10 +59,6 @@ pub(crate) fn scan_from(
     start: Start,
     mut visit: impl FnMut(&Frame<'_>) -> Result<(), &'static str>,
 ) -> Result<Scan, VerifyError> {
-    let numbers = match segment::numbers(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        listed => listed.map_err(VerifyError::file(dir.join(segment::DIRECTORY)))?,
-    };
     let base = Base::read(dir)?;
     let (begin, beginning) = base.as_ref().map_or((0, Tree::default()), |(base, tree)| (base.segment, tree.clone()));
     // Nothing is left to compute older ones from; that they were signed is all that can be said of them.
@@ -71,8 +67,7 @@ pub(crate) fn scan_from(
     let base = base.map(|(base, _)| base);
     let mut found = Scan { tree: start.tree, segments: 0, last: None, current: false, torn_bytes: 0, base };
     check_root(&mut due, &found.tree, start.segment, 0)?;
-    // Files of what was pruned may be left where the node died while it removed them.
-    let numbers: Vec<u64> = numbers.into_iter().filter(|number| *number >= begin).collect();
+    let numbers = numbers_from(dir, begin)?;
     let count = begin + numbers.len() as u64;
     for (expected, number) in (begin..).zip(numbers) {
         if number != expected {
@@ -129,6 +124,16 @@ pub(crate) fn scan_from(
         });
     }
     Ok(found)
+}
+
+/// Numbers of the segments there are from one on. Files of what was pruned may be left where the node died while it
+/// removed them.
+fn numbers_from(dir: &Path, begin: u64) -> Result<Vec<u64>, VerifyError> {
+    let numbers = match segment::numbers(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        listed => listed.map_err(VerifyError::file(dir.join(segment::DIRECTORY)))?,
+    };
+    Ok(numbers.into_iter().filter(|number| *number >= begin).collect())
 }
 
 /// Whether a record that should tell of the pruning does.

@@ -98,14 +98,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     let authorizer = Arc::new(Authorizer::new().map_err(|error| failed("reading the built-in policies", &error))?);
     let (control, kept) = open_state(&layout, &config, &authorizer, &clock, &random)?;
     seal_log(&config, &log, &control);
-    let warmed = control.clone();
-    // Not waited for: a node that cannot have the thread compiles with the first call that needs it.
-    let _ = std::thread::Builder::new().name("policies".to_owned()).spawn(move || {
-        for flagged in warmed.narrower() {
-            tracing::warn!(what = flagged.told(), remedy = flagged.finding.remedy, "a policy covers less than it did");
-        }
-        warmed.warm();
-    });
+    warm(control.clone());
     let secrets = upkeep::look(&control).await;
     let identities = identities(&layout, &config, &control, &clock)?;
     let sandbox = Sandbox::start(sandbox_config(&layout, &config)?, clock.clone(), random.clone())
@@ -138,13 +131,7 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
         metrics: Arc::default(),
         tallies: Tallies::default(),
     };
-    let detail = format!(
-        "isolation={} cgroups={} secrets={secrets} keys={} {}",
-        sandbox.isolation().as_str(),
-        sandbox.cgroups(),
-        if kept { "locked" } else { "unlocked" },
-        config.audit.told()
-    );
+    let detail = detail(&sandbox, secrets, kept, &config);
     node.hold_issuer_keys().map_err(|error| failed("reading the keys of the node's own issuer", &error))?;
     let start = Note::Start { version: env!("CARGO_PKG_VERSION").into(), detail: detail.clone() };
     log.note(start).await.map_err(|error| failed("recording the start", &error))?;
@@ -173,6 +160,28 @@ async fn serve(config: ServerConfig, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What the log and people are told of how a node started.
+fn detail(sandbox: &Sandbox, secrets: &str, kept: bool, config: &ServerConfig) -> String {
+    format!(
+        "isolation={} cgroups={} secrets={secrets} keys={} {}",
+        sandbox.isolation().as_str(),
+        sandbox.cgroups(),
+        if kept { "locked" } else { "unlocked" },
+        config.audit.told()
+    )
+}
+
+/// Has policies compiled before the first call that needs them, and says which cover less than they did.
+fn warm(control: Arc<Control>) {
+    // Not waited for: a node that cannot have the thread compiles with the first call that needs it.
+    let _ = std::thread::Builder::new().name("policies".to_owned()).spawn(move || {
+        for flagged in control.narrower() {
+            tracing::warn!(what = flagged.told(), remedy = flagged.finding.remedy, "a policy covers less than it did");
+        }
+        control.warm();
+    });
+}
+
 /// What the log is told again and again of the calls and connections of a node.
 #[derive(Clone)]
 struct Beats {
@@ -195,8 +204,8 @@ impl Beats {
     }
 }
 
-/// Ends a node whose log has failed. Nothing can be answered any more, and only reading the log back from the disk tells
-/// what it holds, which the next start does.
+/// Ends a node whose log has failed. Nothing can be answered any more, and only reading the log back from the disk
+/// tells what it holds, which the next start does.
 async fn log_failed(log: &Log, drain: &Drain, sandbox: &Sandbox) -> Failure {
     let why = log.health().err().map_or_else(|| "it was closed".to_owned(), |error| chain(&error));
     tracing::error!(why, "the node ends, as nothing can be recorded");

@@ -68,7 +68,8 @@ pub(crate) fn shut(
     error: &ControlError,
 ) -> Result<Arc<TenantPolicies>, ControlError> {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    tracing::error!(tenant = state.tenant.name, id = %state.tenant.id, cause, "policies do not compile, the tenant is shut");
+    let (tenant, id) = (&state.tenant.name, &state.tenant.id);
+    tracing::error!(tenant, %id, cause, "policies do not compile, the tenant is shut");
     state.tenant.active = false;
     unread(authorizer, state)
 }

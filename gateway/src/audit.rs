@@ -1,7 +1,7 @@
 //! Settings of the log that are an operator's to choose.
 //!
-//! Owns when the node does less for its log's sake, and the counts that a heartbeat tells. Must never hold a setting that would
-//! let something happen unrecorded.
+//! Owns when the node does less for its log's sake, and the counts that a heartbeat tells. Must never hold a setting
+//! that would let something happen unrecorded.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -98,8 +98,8 @@ async fn answer(node: &Arc<Node>, arrived: Arrived) -> Result<Response<OutBody>,
     Ok(response)
 }
 
-/// What goes along with a call and decides nothing: how long its steps take, whether anything is recorded of it yet, and
-/// whether its answer shall carry a receipt.
+/// What goes along with a call and decides nothing: how long its steps take, whether anything is recorded of it yet,
+/// and whether its answer shall carry a receipt.
 struct Along<'a> {
     watch: Watch,
     unseen: Unseen<'a>,

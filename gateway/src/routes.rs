@@ -68,8 +68,8 @@ impl RouteTable {
         Self { hosts: paths(snapshot.routes(), snapshot, deployments) }
     }
 
-    /// The table of what exists now, where only these hosts can have changed since this one was built, and these tenants
-    /// are all that have routes there.
+    /// The table of what exists now, where only these hosts can have changed since this one was built, and these
+    /// tenants are all that have routes there.
     pub(crate) fn then(
         &self,
         snapshot: &Snapshot,

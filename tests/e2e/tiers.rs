@@ -199,7 +199,8 @@ async fn who_may_not_call_one_function_does_not_let_others_call_it() {
     let mut erin = scene.caller("acme", "erin", "editor").await.unwrap();
     assert_eq!(erin.get("/acme/hello").await.unwrap().status, StatusCode::OK);
     assert_eq!(erin.get("/acme/whoami").await.unwrap().status, StatusCode::FORBIDDEN);
-    let gift = r#"{"text":"permit (principal, action == Action::\"Invoke\", resource) when { resource.name == \"whoami\" };"}"#;
+    let gift = r#"permit (principal, action == Action::"Invoke", resource) when { resource.name == "whoami" };"#;
+    let gift = format!(r#"{{"text":"{}"}}"#, gift.replace('"', "\\\""));
     let given = erin.call(Method::PUT, "/-/v1/tenants/acme/policies/gift", gift).await.unwrap();
     assert!(escalates(&given, "Invoke"), "{}", given.text());
     assert_eq!(erin.get("/acme/whoami").await.unwrap().status, StatusCode::FORBIDDEN);

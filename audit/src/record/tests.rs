@@ -181,8 +181,8 @@ fn a_call_tells_everything_known_of_it() {
     assert_eq!(value["decision"]["sets"]["tenant"]["version"], 3);
     assert_eq!(value["uses"][0], "KEY: allow by tenant: 10-defaults/workload");
     let given = serde_json::json!({
-        "groups": ["oncall"], "item": "KEY", "item_roles": ["clerk"], "name": "orders", "public": true, "roles": ["ops"],
-        "scopes": ["Data"],
+        "groups": ["oncall"], "item": "KEY", "item_roles": ["clerk"], "name": "orders", "public": true,
+        "roles": ["ops"], "scopes": ["Data"],
     });
     assert_eq!(value["decision"]["given"], given);
     assert_eq!(value["usage"]["cpu_us"], 11);

@@ -23,7 +23,7 @@ fn subsets(count: usize) -> Vec<Vec<bool>> {
     one(true).chain(one(false)).chain([vec![true; count], vec![false; count]]).collect()
 }
 
-/// What a power cut at this moment can leave: of what was not synced any part, in any order, and the last of it in half.
+/// What a power cut at this moment can leave: of what was not synced any part, in any order, the last of it in half.
 fn left(moment: &Moment) -> Vec<Files> {
     let pending: usize = moment.files.iter().map(|file| file.since.len()).sum();
     let mut states = Vec::new();

@@ -11,14 +11,13 @@ use super::*;
 use crate::Note;
 
 const KILLS: u64 = 200;
+/// The one test here, which the process that is killed is asked for as well.
+const OWN: &str = "tests::kills::no_record_with_a_receipt_is_lost_in_two_hundred_kills";
 /// Where the process that is killed has its log.
 const PLACE: &str = "COFFERDAM_TEST_APPEND";
 
 /// Appends until it is killed, four records at a time, and tells of each that it was acknowledged.
-#[test]
-#[ignore = "the part of the process that is killed; the test below starts it"]
-fn appender() {
-    let home = PathBuf::from(std::env::var_os(PLACE).expect("started by the test below"));
+fn append(home: &Path) {
     let signer = Signer::load(&home.join("key")).unwrap();
     let clock = Arc::new(cofferdam_model::SystemClock::default());
     let config = LogConfig { segment_bytes: 16 * 1024, ..LogConfig::new(home.join("log"), ORIGIN) };
@@ -40,11 +39,14 @@ fn appender() {
 
 #[test]
 fn no_record_with_a_receipt_is_lost_in_two_hundred_kills() {
+    if let Some(home) = std::env::var_os(PLACE) {
+        return append(Path::new(&home));
+    }
     let place = Place::new();
     let mut receipts: Vec<(u64, String)> = Vec::new();
     for kill in 0..KILLS {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "tests::kills::appender", "--ignored", "--nocapture"])
+            .args(["--exact", OWN, "--nocapture"])
             .env(PLACE, place.home.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

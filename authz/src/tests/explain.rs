@@ -64,7 +64,8 @@ async fn a_recorded_call_is_decided_again_as_it_was_whatever_policies_look_at() 
         permit (principal in Role::"clerk", action, resource is PolicySet) when { resource.policy == "x" };
         permit (principal in Role::"signer", action, resource)
         when { context.bound == "sigv4" && context.credential == "sigv4" };
-        permit (principal in Group::"oncall", action, resource is AuditLog) when { principal.groups.contains("oncall") };
+        permit (principal in Group::"oncall", action, resource is AuditLog)
+        when { principal.groups.contains("oncall") };
         permit (principal is Anonymous, action, resource is Function)
         when { context.public && resource.name == "orders" };
     "#;

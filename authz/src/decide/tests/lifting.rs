@@ -116,7 +116,8 @@ async fn what_somebody_may_do_to_some_things_he_does_not_hold() {
     let named = r#"permit (principal, action == Action::"Invoke", resource) when { resource.name == "secret" };"#;
     let id = world.function(&world.acme);
     for rest in [
-        r#"permit (principal in Role::"editor", action in Action::"Data", resource) unless { resource.name == "secret" };"#
+        r#"permit (principal in Role::"editor", action in Action::"Data", resource)
+           unless { resource.name == "secret" };"#
             .to_owned(),
         r#"permit (principal in Role::"editor", action in Action::"Data", resource);
            forbid (principal in Role::"editor", action, resource is Function) when { resource.name like "s*t" };"#
@@ -138,7 +139,8 @@ async fn what_somebody_may_do_to_some_things_he_does_not_hold() {
     }
     // What keeps others from some things, or everybody from some, or is about things of another kind, is no matter.
     for rest in [
-        r#"forbid (principal in Role::"guest", action in Action::"Data", resource) when { resource.name == "secret" };"#,
+        r#"forbid (principal in Role::"guest", action in Action::"Data", resource)
+           when { resource.name == "secret" };"#,
         r#"forbid (principal, action in Action::"Data", resource) when { resource.name == "secret" };"#,
         r#"forbid (principal in Role::"editor", action, resource is Secret) when { resource.secret == "x" };"#,
         r#"forbid (principal, action, resource) when { resource has name && principal.id == "someone else" };"#,
