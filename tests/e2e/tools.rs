@@ -279,6 +279,8 @@ fn recorded(tenant: &str, number: usize, clock: &SystemClock) -> CallFacts {
         method: "GET".into(),
         host: "localhost".into(),
         path: if number % 1_000 == 0 { "/rare".into() } else { "/acme/hello".into() },
+        connection: None,
+        headers: None,
     };
     let roles = vec!["invoker".to_owned()];
     let given = GivenFacts { name: Some("hello".into()), roles, ..GivenFacts::default() };
