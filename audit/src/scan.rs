@@ -59,6 +59,8 @@ pub(crate) fn scan_from(
     start: Start,
     mut visit: impl FnMut(&Frame<'_>) -> Result<(), &'static str>,
 ) -> Result<Scan, VerifyError> {
+    // Before the base: whatever is pruned from now on is before the base that is read then.
+    let numbers = listed(dir)?;
     let base = Base::read(dir)?;
     let (begin, beginning) = base.as_ref().map_or((0, Tree::default()), |(base, tree)| (base.segment, tree.clone()));
     // Nothing is left to compute older ones from; that they were signed is all that can be said of them.
@@ -67,7 +69,8 @@ pub(crate) fn scan_from(
     let base = base.map(|(base, _)| base);
     let mut found = Scan { tree: start.tree, segments: 0, last: None, current: false, torn_bytes: 0, base };
     check_root(&mut due, &found.tree, start.segment, 0)?;
-    let numbers = numbers_from(dir, begin)?;
+    // Files of what was pruned may be left where the node died while it removed them.
+    let numbers: Vec<u64> = numbers.into_iter().filter(|number| *number >= begin).collect();
     let count = begin + numbers.len() as u64;
     for (expected, number) in (begin..).zip(numbers) {
         if number != expected {
@@ -115,25 +118,23 @@ pub(crate) fn scan_from(
     }
     signed_for(found.base.as_ref(), checkpoints)?;
     if let Some(checkpoint) = due.next() {
-        let (number, offset) = found.last.unwrap_or_default();
-        return Err(VerifyError::Short {
-            size: found.tree.size(),
-            checkpoint: checkpoint.size,
-            file: segment::shown_name(number),
-            offset,
-        });
+        return Err(short(&found, checkpoint.size));
     }
     Ok(found)
 }
 
-/// Numbers of the segments there are from one on. Files of what was pruned may be left where the node died while it
-/// removed them.
-fn numbers_from(dir: &Path, begin: u64) -> Result<Vec<u64>, VerifyError> {
-    let numbers = match segment::numbers(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        listed => listed.map_err(VerifyError::file(dir.join(segment::DIRECTORY)))?,
-    };
-    Ok(numbers.into_iter().filter(|number| *number >= begin).collect())
+/// Numbers of the segments there are.
+fn listed(dir: &Path) -> Result<Vec<u64>, VerifyError> {
+    match segment::numbers(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(VerifyError::file(dir.join(segment::DIRECTORY))),
+    }
+}
+
+/// A checkpoint of more records than were found.
+fn short(found: &Scan, checkpoint: u64) -> VerifyError {
+    let (number, offset) = found.last.unwrap_or_default();
+    VerifyError::Short { size: found.tree.size(), checkpoint, file: segment::shown_name(number), offset }
 }
 
 /// Whether a record that should tell of the pruning does.
