@@ -1,7 +1,7 @@
 //! Policies as they are stored, judged by this release.
 //!
-//! Owns the list of texts that this release does not take, or takes for less than the release that took them. Must never
-//! change anything, and never call a text good that it did not look at.
+//! Owns the list of texts that this release does not take, or takes for less than the release that took them. Must
+//! never change anything, and never call a text good that it did not look at.
 
 use std::path::Path;
 
