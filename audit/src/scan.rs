@@ -61,7 +61,7 @@ pub(crate) fn scan_from(
 ) -> Result<Scan, VerifyError> {
     let numbers = listed(dir)?;
     let base = Base::read(dir)?;
-    let (begin, beginning) = base.as_ref().map_or((0, Tree::default()), |(base, tree)| (base.segment, tree.clone()));
+    let (begin, beginning) = base.as_ref().map(|(base, tree)| (base.segment, tree.clone())).unwrap_or_default();
     // Nothing is left to compute older ones from; that they were signed is all that can be said of them.
     let first = start.tree.size();
     let mut due = checkpoints.all.iter().filter(|checkpoint| checkpoint.size >= first).peekable();

@@ -90,7 +90,7 @@ enum Command {
     /// Get a token of the node's own issuer, for a passphrase or for a token that says more
     Login(commands::user::LoginArgs),
     /// Ask who may what, and what of it is used
-    Authz(commands::inquiry::authz::AuthzArgs),
+    Authz(Box<commands::inquiry::authz::AuthzArgs>),
     /// Say what became of a call, and by which policies
     Why(commands::inquiry::why::WhyArgs),
     /// Make a token of the development issuer

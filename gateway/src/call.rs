@@ -9,7 +9,7 @@ mod path;
 
 use std::sync::Arc;
 
-use cofferdam_model::{Circumstances, Clock, Limits, Random, RequestId};
+use cofferdam_model::{Circumstances, Clock, Fields, Limits, Random, RequestId};
 use http::{HeaderMap, HeaderName, Method, Uri, Version, header, request};
 
 use crate::doors::CameBy;
@@ -118,7 +118,7 @@ fn read(
 }
 
 /// Those of the fields that the node is set to record, in the order of their names.
-fn told(headers: &HeaderMap, recorded: &[HeaderName]) -> Option<Arc<[(Arc<str>, String)]>> {
+fn told(headers: &HeaderMap, recorded: &[HeaderName]) -> Option<Fields> {
     let values = |name: &HeaderName| {
         let values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
         values.collect::<Vec<_>>().join(", ")

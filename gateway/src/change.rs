@@ -205,7 +205,8 @@ fn apply(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json:
 /// Destroys keys of subjects, and records by name which ones those were: the names are in the records they sealed.
 async fn shred(node: &Node, recorded: Recorded<&Permit<Manage>>) -> Result<serde_json::Value, Refusal> {
     let applied = apply(node, recorded)?;
-    let detail = format!("tenant={} keys={}", applied["tenant"], applied["destroyed"]).replace('"', "");
+    let told = |name: &str| applied.get(name).map(ToString::to_string).unwrap_or_default();
+    let detail = format!("tenant={} keys={}", told("tenant"), told("destroyed")).replace('"', "");
     let note = Note::Event { kind: "subject_keys_destroyed".into(), detail };
     // They are gone, and that they were to go is in the log: what cannot be added is no reason to say otherwise.
     if let Err(error) = node.log.note(note).await {

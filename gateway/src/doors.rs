@@ -158,7 +158,7 @@ mod tests {
     impl Tenant {
         fn standing(&self) -> Option<Standing<'_>> {
             let hosts = self.hosts.iter().copied().collect();
-            self.active.then(|| Standing { tenant: &self.id, hosts, authorities: self.authorities.as_ref() })
+            self.active.then_some(Standing { tenant: &self.id, hosts, authorities: self.authorities.as_ref() })
         }
     }
 
@@ -167,7 +167,10 @@ mod tests {
     }
 
     /// Whose each host is, and which authorities are asked there.
-    fn told(doors: &Doors) -> BTreeMap<Arc<str>, (BTreeSet<TenantId>, Option<(TenantId, *const ClientAuthorities)>)> {
+    /// Whose a door is, and whose authorities are asked there: which, and not only what they say.
+    type Told = (BTreeSet<TenantId>, Option<(TenantId, *const ClientAuthorities)>);
+
+    fn told(doors: &Doors) -> BTreeMap<Arc<str>, Told> {
         let door = |door: &Arc<Door>| (door.tenant.clone(), Arc::as_ptr(&door.authorities));
         doors.0.iter().map(|(host, at)| (host.clone(), ((*at.owners).clone(), at.door.as_ref().map(door)))).collect()
     }

@@ -171,7 +171,9 @@ impl Tls {
             number: self.secured.fetch_add(1, Ordering::Relaxed).saturating_add(1),
             port: peer.port(),
             protocol: if session.alpn_protocol() == Some(H2) { "h2".into() } else { "http/1.1".into() },
-            cipher: session.negotiated_cipher_suite().map_or("-".into(), |suite| named(format!("{:?}", suite.suite()))),
+            cipher: session
+                .negotiated_cipher_suite()
+                .map_or_else(|| "-".into(), |suite| named(format!("{:?}", suite.suite()))),
             group: session.negotiated_key_exchange_group().map(|group| named(format!("{:?}", group.name()))),
             resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
             certificate: certificate.map(|shown| digest_of(shown)),

@@ -18,7 +18,7 @@ mod connection;
 mod decision;
 mod way;
 
-pub use self::connection::{Circumstances, ConnectionFacts};
+pub use self::connection::{Circumstances, ConnectionFacts, Fields};
 pub use self::decision::{DecisionFacts, GivenFacts, SetFacts, UseFacts};
 pub use self::way::{LimitFacts, LimitScope, Step, Steps, Way};
 
@@ -342,7 +342,7 @@ pub struct CallFacts {
     pub connection: Option<Arc<ConnectionFacts>>,
     /// Those of its fields that the node is set to record.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub headers: Option<Arc<[(Arc<str>, String)]>>,
+    pub headers: Option<Fields>,
     /// What it may use, under every ceiling.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub limits: Option<Arc<FunctionLimits>>,

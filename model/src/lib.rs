@@ -31,9 +31,9 @@ pub use clock::{Clock, SystemClock, UnixNanos};
 pub use digest::Digest;
 pub use egress::{EgressCeiling, EgressEnd, EgressFacts, EgressRule};
 pub use facts::{
-    Bound, CallFacts, Circumstances, ConnectionFacts, CredentialKind, DecisionFacts, Ending, GivenFacts, Isolation,
-    Level, LimitFacts, LimitScope, Origin, OutcomeFacts, PolicyTier, PrincipalFacts, PrincipalKind, Reply, Session,
-    SetFacts, Step, Steps, Subject, TlsVersion, Usage, UseFacts, Way,
+    Bound, CallFacts, Circumstances, ConnectionFacts, CredentialKind, DecisionFacts, Ending, Fields, GivenFacts,
+    Isolation, Level, LimitFacts, LimitScope, Origin, OutcomeFacts, PolicyTier, PrincipalFacts, PrincipalKind, Reply,
+    Session, SetFacts, Step, Steps, Subject, TlsVersion, Usage, UseFacts, Way,
 };
 pub use function::{FunctionSettings, Recycle};
 pub use id::{

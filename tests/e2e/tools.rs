@@ -278,7 +278,7 @@ fn recorded(tenant: &str, number: usize, clock: &SystemClock) -> CallFacts {
         tls: TlsVersion::Tls13,
         method: "GET".into(),
         host: "localhost".into(),
-        path: if number % 1_000 == 0 { "/rare".into() } else { "/acme/hello".into() },
+        path: if number.is_multiple_of(1_000) { "/rare".into() } else { "/acme/hello".into() },
         connection: None,
         headers: None,
     };

@@ -36,7 +36,7 @@ impl SubjectKeys for Keeper {
             let mut keys = self.keys.lock().unwrap();
             let number = keys.len() as u8 + 1;
             let made = SubjectKey::new(format!("k{number}"), Zeroizing::new([number; 32]));
-            Some(keys.entry((tenant.to_owned(), subject.to_owned())).or_insert(Arc::new(made)).clone())
+            Some(keys.entry((tenant.to_owned(), subject.to_owned())).or_insert_with(|| Arc::new(made)).clone())
         })
     }
 

@@ -308,7 +308,7 @@ fn statements_that_cover_less_than_they_name_are_told_and_others_are_not() {
     let (function, tenant) = (world.function(&world.acme), &world.acme);
     for (text, left_out) in [
         (format!("forbid (principal, action, resource == Function::\"{function}\");"), Some("PutSecret")),
-        (format!("forbid (principal, action in Action::\"Secrets\", resource is Function);"), Some("RollbackSecret")),
+        ("forbid (principal, action in Action::\"Secrets\", resource is Function);".to_owned(), Some("RollbackSecret")),
         (
             format!("permit (principal, action in Action::\"Audit\", resource == Tenant::\"{tenant}\");"),
             Some("QueryAudit"),

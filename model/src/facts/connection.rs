@@ -13,6 +13,9 @@ use crate::clock::UnixNanos;
 use crate::digest::Digest;
 use crate::id::RequestId;
 
+/// Fields of a request: names in lower case, and values.
+pub type Fields = Arc<[(Arc<str>, String)]>;
+
 /// What surrounds a call, taken from the connection and the request before anyone is identified.
 #[derive(Debug, Clone)]
 pub struct Circumstances {
@@ -33,7 +36,7 @@ pub struct Circumstances {
     /// What else is known of the connection.
     pub connection: Option<Arc<ConnectionFacts>>,
     /// Those of the request's fields that the node is set to record; most often none.
-    pub headers: Option<Arc<[(Arc<str>, String)]>>,
+    pub headers: Option<Fields>,
 }
 
 /// A connection as the log tells of it, made once for all its calls.
