@@ -242,8 +242,11 @@ impl Log {
         if self.shared().watch.step() == Step::Deny {
             return self.tally(&facts, reply);
         }
-        self.have_key(&facts).await;
+        // From here on it is recorded even if nobody waits for that any more.
         let mut owed = Owed { log: self, facts: Some((facts, reply.outcome())) };
+        if let Some((facts, _)) = &owed.facts {
+            self.have_key(facts).await;
+        }
         let shared = self.shared();
         shared.queue.place().await?;
         let (facts, outcome) = owed.facts.take().ok_or(AuditError::Closed)?;

@@ -142,6 +142,20 @@ fn a_record_whose_key_cannot_be_had_is_kept_with_commitments_alone_and_counted()
 }
 
 #[test]
+fn a_refusal_is_recorded_though_its_caller_leaves_while_a_key_is_waited_for() {
+    let place = Place::new();
+    let (log, _) = place.open().unwrap();
+    log.seal_under(Arc::new(Keeper { closed: true, ..Keeper::default() }));
+    timed(async {
+        let mut refusing = Box::pin(log.refuse(facts_of(1), Answer));
+        let once = std::future::poll_fn(|context| std::task::Poll::Ready(refusing.as_mut().poll(context)));
+        assert!(once.await.is_pending());
+    });
+    run(log.shutdown()).unwrap();
+    assert_eq!(exported(&place.dir())[0]["kind"], "refusal");
+}
+
+#[test]
 fn what_is_sealed_cannot_be_changed_or_taken_away_unseen() {
     let place = Place::new();
     let (log, _) = place.open().unwrap();
