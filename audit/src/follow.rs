@@ -4,17 +4,15 @@
 //! be made anew. Must never show a record that is not durable, and never write.
 
 use std::borrow::Cow;
-use std::io;
-use std::path::PathBuf;
 
 use cofferdam_model::{CredentialKind, Ending, UnixNanos, Usage};
 use serde::Deserialize;
 
-use crate::error::{AuditError, VerifyError};
+use crate::error::AuditError;
 use crate::log::Log;
-use crate::query::{line, segments};
-use crate::segment::{self, SegmentReader, Step};
-use crate::tree::leaf_hash;
+use crate::query::line;
+use crate::tree::leaf_hash_of_prefixed;
+use crate::walk::Walker;
 
 /// What those who derive something from records look at. Kinds without a field have `None` there.
 #[derive(Debug, Clone)]
@@ -147,22 +145,20 @@ pub const KINDS: [&str; 15] = [
 /// A reader of a log that this process has open.
 pub struct Follower {
     log: Log,
-    dir: PathBuf,
-    next: u64,
-    segment: Option<(u64, SegmentReader)>,
-    /// Leaf hash of the record before `next`, where it was read.
+    walker: Walker,
+    /// Leaf hash of the record before the next, where it was read.
     leaf: Option<[u8; 32]>,
 }
 
 impl Follower {
     /// Will begin with the record of index `from`. Reads nothing yet.
     pub fn new(log: &Log, from: u64) -> Self {
-        Self { log: log.clone(), dir: log.dir().to_owned(), next: from, segment: None, leaf: None }
+        Self { log: log.clone(), walker: Walker::new(log.dir(), from), leaf: None }
     }
 
     /// Index of the record that comes next.
     pub fn next(&self) -> u64 {
-        self.next
+        self.walker.next()
     }
 
     /// Leaf hash of the record that came last: what tells this log from another of the same length.
@@ -181,80 +177,15 @@ impl Follower {
 
     /// The same, until `show` wants no more: the record it said so of is the last.
     pub fn read_while(&mut self, most: u64, mut show: impl FnMut(Followed<'_>) -> bool) -> Result<u64, AuditError> {
-        let until = self.log.records().min(self.next.saturating_add(most));
-        let begun = self.next;
-        if begun >= until {
-            return Ok(0);
-        }
-        if let Some((number, reader)) = &mut self.segment {
-            reader.look_again().map_err(AuditError::file("read", segment::path(&self.dir, *number)))?;
-        }
-        let mut more = true;
-        while more && self.next < until {
-            self.step(&mut |record: Followed<'_>| more = show(record))?;
-        }
-        Ok(self.next - begun)
-    }
-
-    /// Shows the next record, which is durable, or goes on to the segment it is in.
-    fn step(&mut self, show: &mut impl FnMut(Followed<'_>)) -> Result<(), AuditError> {
-        let Some((number, reader)) = &mut self.segment else {
-            let number = self.segment_of(self.next)?;
-            self.segment = Some(self.open(number)?);
-            return Ok(());
-        };
-        let (number, offset) = (*number, reader.offset());
-        match reader.step().map_err(AuditError::file("read", segment::path(&self.dir, number)))? {
-            Step::Frame(frame) if frame.index < self.next => Ok(()),
-            Step::Frame(frame) => {
-                let index = frame.index;
-                match Followed::read(index, &frame.payload.merged()) {
-                    Some(record) => show(record),
-                    None => return Err(self.damaged(number, offset, "it is not a record")),
-                }
-                self.leaf = Some(leaf_hash(frame.payload.entry()));
-                self.next = index.saturating_add(1);
-                Ok(())
-            }
-            Step::End | Step::Zeros => {
-                self.segment = Some(self.open(number.saturating_add(1))?);
-                Ok(())
-            }
-            Step::Bad(reason) => Err(self.damaged(number, offset, reason)),
-        }
-    }
-
-    /// Number of the last segment that does not begin after `index`.
-    fn segment_of(&self, index: u64) -> Result<u64, AuditError> {
-        let numbers = segments(&self.dir)?;
-        let mut failed = None;
-        let begins_by = |number: &u64| match SegmentReader::claimed(&self.dir, *number) {
-            Ok(header) => header.is_some_and(|header| header.first <= index),
-            Err(error) => {
-                failed = Some((*number, error));
-                false
-            }
-        };
-        let found = numbers.partition_point(begins_by).checked_sub(1).and_then(|at| numbers.get(at));
-        match (failed, found) {
-            (Some((number, error)), _) => Err(AuditError::file("read", segment::path(&self.dir, number))(error)),
-            (None, Some(number)) => Ok(*number),
-            (None, None) => Err(self.damaged(0, 0, "the segment's header is not the one expected")),
-        }
-    }
-
-    fn open(&self, number: u64) -> Result<(u64, SegmentReader), AuditError> {
-        let failed = |error: io::Error| AuditError::file("read", segment::path(&self.dir, number))(error);
-        let header = SegmentReader::claimed(&self.dir, number).map_err(failed)?;
-        let header = header.filter(|header| header.first <= self.next);
-        let unexpected = || self.damaged(number, 0, "the segment's header is not the one expected");
-        let opened = SegmentReader::open(&self.dir, number, header.ok_or_else(unexpected)?).map_err(failed)?;
-        opened.map(|reader| (number, reader)).map_err(|reason| self.damaged(number, 0, reason))
-    }
-
-    fn damaged(&self, number: u64, offset: u64, reason: &'static str) -> AuditError {
-        let file = segment::shown_name(number);
-        let source = Box::new(VerifyError::Segment { record: self.next, file, offset, reason });
-        AuditError::Damaged { dir: self.dir.clone(), source }
+        let begun = self.walker.next();
+        let (until, leaf) = (self.log.records().min(begun.saturating_add(most)), &mut self.leaf);
+        self.walker.read_while(until, |record| {
+            let merged = record.payload.merged();
+            let followed = Followed::read(record.index, &merged).ok_or_else(|| record.damaged("it is not a record"))?;
+            let more = show(followed);
+            *leaf = Some(leaf_hash_of_prefixed(record.prefixed));
+            Ok(more)
+        })?;
+        Ok(self.walker.next() - begun)
     }
 }

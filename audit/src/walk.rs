@@ -1,12 +1,13 @@
 //! Reading records in order, from one index to another, for what is derived from them.
 //!
-//! Owns finding the segment an index is in. Must never read beyond what it is
-//! told is durable, and never pass over a record that is damaged.
+//! Owns finding the segment an index is in, and the place reached. Must never read beyond what it is told is durable,
+//! and never pass over a record that is damaged.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{AuditError, VerifyError};
+use crate::payload::Payload;
 use crate::query::segments;
 use crate::segment::{self, SegmentReader, Step};
 
@@ -15,12 +16,22 @@ pub(crate) struct Walked<'a> {
     pub(crate) index: u64,
     /// A zero byte, then what is hashed: the bytes the leaf's hash is over.
     pub(crate) prefixed: &'a [u8],
+    /// All there is of it.
+    pub(crate) payload: Payload<'a>,
+    dir: &'a Path,
+    segment: u64,
+    offset: u64,
 }
 
 impl Walked<'_> {
     /// What is hashed of it.
     pub(crate) fn entry(&self) -> &[u8] {
         self.prefixed.get(1..).unwrap_or_default()
+    }
+
+    /// It is not what it should be.
+    pub(crate) fn damaged(&self, reason: &'static str) -> AuditError {
+        damaged(self.dir, self.index, (self.segment, self.offset), reason)
     }
 }
 
@@ -49,32 +60,43 @@ impl Walker {
         mut show: impl FnMut(&Walked<'_>) -> Result<(), AuditError>,
     ) -> Result<(), AuditError> {
         let until = until.min(self.next.saturating_add(most));
+        self.read_while(until, |record| show(record).map(|()| true))
+    }
+
+    /// Shows the records below `until`, which are durable, until `show` wants no more.
+    pub(crate) fn read_while(
+        &mut self,
+        until: u64,
+        mut show: impl FnMut(&Walked<'_>) -> Result<bool, AuditError>,
+    ) -> Result<(), AuditError> {
         if let Some((number, reader)) = self.segment.as_mut().filter(|_| self.next < until) {
             reader.look_again().map_err(AuditError::file("read", segment::path(&self.dir, *number)))?;
         }
-        while self.next < until {
-            self.step(&mut show)?;
+        let mut more = true;
+        while more && self.next < until {
+            more = self.step(&mut show)?;
         }
         Ok(())
     }
 
-    fn step(&mut self, show: &mut impl FnMut(&Walked<'_>) -> Result<(), AuditError>) -> Result<(), AuditError> {
+    fn step(&mut self, show: &mut impl FnMut(&Walked<'_>) -> Result<bool, AuditError>) -> Result<bool, AuditError> {
         let Some((number, reader)) = &mut self.segment else {
             let number = self.segment_of(self.next)?;
             self.segment = Some(self.open(number)?);
-            return Ok(());
+            return Ok(true);
         };
         let (number, offset) = (*number, reader.offset());
         match reader.step().map_err(AuditError::file("read", segment::path(&self.dir, number)))? {
-            Step::Frame(frame) if frame.index < self.next => Ok(()),
+            Step::Frame(frame) if frame.index < self.next => Ok(true),
             Step::Frame(frame) => {
-                show(&Walked { index: frame.index, prefixed: frame.prefixed })?;
-                self.next = frame.index.saturating_add(1);
-                Ok(())
+                let (index, prefixed, payload) = (frame.index, frame.prefixed, frame.payload);
+                let more = show(&Walked { index, prefixed, payload, dir: &self.dir, segment: number, offset })?;
+                self.next = index.saturating_add(1);
+                Ok(more)
             }
             Step::End | Step::Zeros => {
                 self.segment = Some(self.open(number.saturating_add(1))?);
-                Ok(())
+                Ok(true)
             }
             Step::Bad(reason) => Err(self.damaged(number, offset, reason)),
         }
@@ -109,8 +131,11 @@ impl Walker {
     }
 
     fn damaged(&self, number: u64, offset: u64, reason: &'static str) -> AuditError {
-        let file = segment::shown_name(number);
-        let source = Box::new(VerifyError::Segment { record: self.next, file, offset, reason });
-        AuditError::Damaged { dir: self.dir.clone(), source }
+        damaged(&self.dir, self.next, (number, offset), reason)
     }
+}
+
+fn damaged(dir: &Path, record: u64, (number, offset): (u64, u64), reason: &'static str) -> AuditError {
+    let source = Box::new(VerifyError::Segment { record, file: segment::shown_name(number), offset, reason });
+    AuditError::Damaged { dir: dir.to_owned(), source }
 }
